@@ -1,0 +1,1 @@
+"""Agents: `act`, `observe`, `learn`, each on one page."""

@@ -1,0 +1,105 @@
+"""`bayes_dqn`: deep Q-learning over a posterior. Draw a function, act on it for an episode, learn, draw again.
+
+    y_k = r + gamma (1 - terminated) f^-_{z_k}(s', argmax_a f_{z_k}(s', a))        for n indices z_k at each update
+
+f^- is the target snapshot, asked with the same index. Knows no posterior by name: `point` with epsilon-greedy makes
+this double DQN (van Hasselt et al., 2016), `ensemble` bootstrapped DQN (Osband et al., 2016), `hypermodel` the Bayesian
+default (Li et al., HyperAgent, 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bayesrl.agent import EnvSpec, Forecast, Transition
+from bayesrl.capture import Captured
+from bayesrl.exploration import Thompson
+from bayesrl.posteriors import Batch, Learner
+from bayesrl.replay import Replay
+from bayesrl.scaling import Scaling
+from bayesrl.td import Polyak, bellman, double_q, greedy
+
+
+class BayesDQN(nn.Module):
+    """Thompson-sampling Q-learning with index-aligned targets.
+
+    Arguments:
+        spec: of the environments; E environments, A actions.
+        posterior: over functions from scaled observations to scaled Q-values, [B, *shape] -> [B, A].
+        exploration: draws -> actions; Thompson sampling per episode by default.
+        value: (online, target, mask) -> the value taught, such as `double_q`.
+        tracking: how the target follows the learner.
+        scaling: of observations and returns; made from the spec by default.
+        discount: gamma.
+        n_step: rewards summed before bootstrapping.
+        batch_size: B.
+        capacity: of the replay, in transitions.
+        learning_starts: transitions before the first update.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        posterior: Learner,
+        exploration: nn.Module | None = None,
+        value: Callable = double_q,
+        tracking: nn.Module | None = None,
+        scaling: Scaling | None = None,
+        discount: float = 0.99,
+        n_step: int = 3,
+        batch_size: int = 128,
+        capacity: int = 100_000,
+        learning_starts: int = 500,
+    ) -> None:
+        super().__init__()
+        device = next(posterior.parameters()).device
+        self.posterior, self.target = posterior, posterior.snapshot()
+        self.exploration = exploration or Thompson()
+        self.value, self.tracking = value, tracking or Polyak()
+        self.scaling = scaling or Scaling(spec, discount).to(device)
+        self.replay = Replay(spec, posterior.tags(1), capacity, n_step, discount, device)
+        self.spec, self.batch_size, self.learning_starts = spec, batch_size, max(learning_starts, 1)
+        self.step: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.update
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.exploration(self.posterior, self.scaling.obs(obs), start, mask)
+
+    def observe(self, transition: Transition) -> None:
+        self.scaling.observe(transition)
+        self.replay.add(transition, self.posterior.tags(self.spec.num_envs))
+
+    def ready(self) -> bool:
+        return len(self.replay) > 0 and self.replay.rows * self.spec.num_envs >= self.learning_starts
+
+    def learn(self) -> dict[str, Tensor]:
+        return self.step(self.replay.index(self.batch_size), self.posterior.index(self.posterior.draws))
+
+    def capture(self) -> None:
+        """Compile the whole update into one graph at its first call."""
+        self.step = Captured(self.update, self)
+
+    def update(self, index: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """Teach draws z [n, *] the transitions `index` [B]: a pure tensor function, no branch on data, no sync."""
+        sample = self.replay.gather(index)
+        x, x_next = self.scaling.obs(sample.obs), self.scaling.obs(sample.next_obs)
+        with torch.no_grad():
+            value = self.value(self.posterior(z, x_next), self.target(z, x_next), sample.next_mask)
+            weight, perturbation = self.posterior.bootstrap(z, sample.tags)
+            y = bellman(sample.reward / self.scaling.scale, sample.discount, value) + perturbation
+        info = self.posterior.learn(Batch(x, sample.action, y, weight * sample.weight, sample.size), z)
+        with torch.no_grad():
+            self.tracking(self.target.parameters(), self.posterior.parameters())
+        return info
+
+    @torch.no_grad()
+    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        return greedy(self.posterior.mean(self.scaling.obs(obs)), mask)
+
+    @torch.no_grad()
+    def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:
+        z = self.posterior.index(100, generator)
+        return Forecast(self.posterior(z, self.scaling.obs(obs)) * self.scaling.scale, self.posterior.kl(z), self.posterior.degenerate)

@@ -1,0 +1,105 @@
+"""The agent protocol, and what passes between an agent and its environments.
+
+Shapes: E environments, A actions, B batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from bayesrl.replay import Replay
+
+
+class EnvSpec(NamedTuple):
+    """What an agent must know of its environments before the first step.
+
+    Attributes:
+        shape: of one observation as the agent sees it; Discrete and Dict observations are flat.
+        dtype: torch.uint8 for pixels and binary observations, torch.float32 otherwise.
+        actions: A, the number of discrete actions.
+        num_envs: E.
+        sparse: observations are binary with few ones (one-hot).
+        masked: environments give `info["action_mask"]`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    actions: int
+    num_envs: int = 1
+    sparse: bool = False
+    masked: bool = False
+
+
+class Transition(NamedTuple):
+    """One step of E environments, tensors on the agent's device.
+
+    Attributes:
+        obs: what was acted on, [E, *shape].
+        action: [E] int64.
+        reward: [E].
+        terminated: the episode ended in the world itself, [E] bool: its value beyond is zero.
+        truncated: the episode was cut, [E] bool: its value beyond is bootstrapped.
+        next_obs: the true next observation, also where an episode ended, [E, *shape].
+        valid: False where the step was only a reset, [E] bool: never learned from, never counted.
+        next_mask: actions allowed at next_obs, [E, A] bool, or None.
+    """
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    next_obs: Tensor
+    valid: Tensor
+    next_mask: Tensor | None = None
+
+
+class Forecast(NamedTuple):
+    """Draws of Q at some observations, in return units.
+
+    Attributes:
+        q: [n, B, A].
+        kl: of the weights' posterior from the prior in nats, 0-d; NaN where there is none.
+        degenerate: the posterior is one function by construction, so that a spread of zero is no news.
+    """
+
+    q: Tensor
+    kl: Tensor
+    degenerate: bool = False
+
+
+@runtime_checkable
+class Agent(Protocol):
+    """What the rollout asks of an agent; `torch.nn.Module` supplies the state.
+
+    Attributes:
+        replay: the memory to save beside the state, or None.
+    """
+
+    replay: Replay | None
+
+    def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions [E] for obs [E, *shape]; `start` [E] bool marks episodes that begin here."""
+
+    def observe(self, transition: Transition) -> None:
+        """Take in one step of every environment."""
+
+    def ready(self) -> bool:
+        """Whether there is enough to learn from."""
+
+    def learn(self) -> dict[str, Tensor]:
+        """One update; 0-d tensors for the log, at least `loss`."""
+
+    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions [B] of the posterior mean for obs [B, *shape], without touching any random state."""
+
+    def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast | None:
+        """Draws of Q at obs [B, *shape], or None for an agent without values."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...

@@ -1,0 +1,99 @@
+"""Exploration: how draws of a posterior become actions, one object per scheme.
+
+Shapes: E environments, A actions, k indices. Each environment keeps what it explores with until its episode ends.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bayesrl.posteriors import Posterior
+from bayesrl.td import greedy
+
+
+class Held(nn.Module):
+    """Exploration that holds indices z [E k, *] between steps, saved with the agent."""
+
+    z: Tensor | None = None
+
+    def draw(self, posterior: Posterior, start: Tensor, k: int = 1) -> Tensor:
+        """The held indices, k for each environment, fresh where `start` [E] says so."""
+        if self.z is None:
+            self.z = posterior.index(len(start) * k)
+        elif start.any():  # on a GPU this waits for `start`; it spares drawing for every environment at every step
+            rows = start.repeat_interleave(k)
+            self.z = self.z.clone()
+            self.z[rows] = posterior.index(int(rows.sum()))
+        return self.z
+
+    def get_extra_state(self) -> dict:
+        return {"z": self.z}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.z = state["z"]
+
+
+class Thompson(Held):
+    """One draw an episode, acted on greedily (Thompson, 1933; Osband et al., Deep Exploration, 2019).
+
+    Arguments:
+        resample: probability to draw anew at a step inside an episode.
+    """
+
+    def __init__(self, resample: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= resample <= 1:
+            raise ValueError(f"got resample={resample}, wanted a probability in [0, 1]")
+        self.resample = resample
+
+    def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Actions [E] for inputs x [E, *]; `start` [E] bool marks environments that need a fresh draw."""
+        if self.resample:
+            start = start | (torch.rand(len(x), device=x.device) < self.resample)
+        return greedy(posterior.paired(self.draw(posterior, start), x), mask)
+
+
+class OptimisticIndexSampling(Held):
+    """k draws an episode, acted on by a quantile of their values (Li et al., HyperAgent, 2024).
+
+    Arguments:
+        indices: k.
+        quantile: of the k values of each action; 1 is their maximum.
+    """
+
+    def __init__(self, indices: int = 5, quantile: float = 0.8) -> None:
+        super().__init__()
+        if indices < 1 or not 0 <= quantile <= 1:
+            raise ValueError(f"got indices={indices}, quantile={quantile}, wanted indices >= 1 and a quantile in [0, 1]")
+        self.indices, self.quantile = indices, quantile
+
+    def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+        z = self.draw(posterior, start, self.indices)
+        q = posterior.paired(z, x.repeat_interleave(self.indices, 0))
+        return greedy(q.view(len(x), self.indices, -1).quantile(self.quantile, 1), mask)
+
+
+class EpsilonGreedy(nn.Module):
+    """The posterior mean's choice, or with probability epsilon any allowed action.
+
+    Arguments:
+        start, end: epsilon at the first transition and from `decay` transitions on; linear between.
+        decay: in transitions.
+    """
+
+    count: Tensor
+
+    def __init__(self, start: float = 1.0, end: float = 0.05, decay: int = 5000) -> None:
+        super().__init__()
+        if not 0 <= end <= start <= 1 or decay < 1:
+            raise ValueError(f"got start={start}, end={end}, decay={decay}, wanted 0 <= end <= start <= 1 and decay >= 1")
+        self.start, self.end, self.decay = start, end, decay
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+        epsilon = self.start + (self.end - self.start) * (self.count / self.decay).clamp(max=1.0)
+        self.count += len(x)
+        q = posterior.mean(x)
+        explore = torch.rand(len(x), device=x.device) < epsilon
+        return torch.where(explore, greedy(torch.rand_like(q), mask), greedy(q, mask))

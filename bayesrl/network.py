@@ -1,0 +1,106 @@
+"""A network as a pure function of one flat weight vector and a batch.
+
+Plain `torch.nn` modules say what is computed; `functional_call` makes the weights an argument, so that a posterior can
+treat them as one random variable. Shapes: n draws, B batch, P weights, D features.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from bayesrl.modules import MLP, Dueling, Streams, init_prior_
+
+
+class Network:
+    """f(theta, x): a body to D features, one linear head, and an optional fixed combination of the head's outputs.
+
+    theta is [body weights | head weights]; the head's share is its [outputs, D] matrix and then its bias. Nothing in
+    here is trained: the module kept inside is a prototype for shapes and for fresh weights.
+
+    Arguments:
+        body: a module [B, *] -> [B, D] with an attribute `features` = D, without buffers that change (no BatchNorm).
+        outputs: A, what the network returns for one input, [A].
+        dueling: the head predicts a value and A advantages, combined to A outputs.
+    """
+
+    def __init__(self, body: nn.Module, outputs: int, dueling: bool = False) -> None:
+        if next((m for m in body.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)), None) is not None:
+            raise ValueError("got a body with BatchNorm, wanted a pure function of its weights: use nn.LayerNorm instead")
+        self.outputs = outputs
+        self.features_out: int = body.features  # type: ignore[assignment]
+        self.head_outputs = outputs + 1 if dueling else outputs
+        self.combine = Dueling() if dueling else nn.Identity()
+        self._body = copy.deepcopy(body).requires_grad_(False)
+        self._shapes = [(name, p.shape) for name, p in self._body.named_parameters()]
+        self._sizes = [math.prod(shape) for _, shape in self._shapes]
+        self.body_size = sum(self._sizes)
+        self.head_size = self.head_outputs * (self.features_out + 1)
+        self.size = self.body_size + self.head_size
+
+    def like(self, outputs: int) -> Network:
+        """A network with the same body and plain `outputs`, for a prior function or a model beside this one."""
+        return Network(self._body, outputs)
+
+    def init(self) -> Tensor:
+        """Fresh weights by the layers' own initialisation, [P]."""
+        body = copy.deepcopy(self._body)
+        for module in body.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        head = nn.Linear(self.features_out, self.head_outputs)
+        return self._flat(body, head.weight, head.bias)
+
+    def init_prior(self) -> Tensor:
+        """Weights of a frozen random function whose outputs have unit variance over standardised inputs, [P]."""
+        body = init_prior_(copy.deepcopy(self._body))
+        weight = torch.randn(self.head_outputs, self.features_out) * (2 / self.features_out) ** 0.5
+        return self._flat(body, weight, torch.zeros(self.head_outputs))
+
+    def _flat(self, body: nn.Module, *head: Tensor) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in (*body.parameters(), *head)])
+
+    def features(self, theta: Tensor, x: Tensor) -> Tensor:
+        """The body alone: theta [P] or [body_size], x [B, *] -> [B, D]."""
+        parts = theta[: self.body_size].split(self._sizes)
+        weights = {name: part.view(shape) for (name, shape), part in zip(self._shapes, parts, strict=True)}
+        return functional_call(self._body, weights, (x,))
+
+    def head(self, theta: Tensor, phi: Tensor) -> Tensor:
+        """The linear head and the combination: theta [P], phi [B, D] -> [B, A]."""
+        weight = theta[self.body_size : self.size - self.head_outputs].view(self.head_outputs, self.features_out)
+        return self.combine(torch.addmm(theta[self.size - self.head_outputs :], phi, weight.T))
+
+    def one(self, theta: Tensor, x: Tensor) -> Tensor:
+        """One function on a batch: theta [P], x [B, *] -> [B, A]."""
+        return self.head(theta, self.features(theta, x))
+
+    def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Every function on every input: theta [n, P], x [B, *] -> [n, B, A]."""
+        return vmap(self.one, in_dims=(0, None))(theta, x)
+
+    def paired(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Function i on input i: theta [E, P], x [E, *] -> [E, A]."""
+        return vmap(lambda t, row: self.one(t, row[None])[0])(theta, x)
+
+
+def mlp(
+    shape: Sequence[int], outputs: int, sparse: bool = False, hidden: Sequence[int] = (128, 128), dueling: bool = False
+) -> Network:
+    """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
+
+    Arguments:
+        sparse: inputs are binary with few ones (one-hot); sets the first layer's initial scale.
+        hidden: layer widths; the last is D.
+        dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
+    """
+    if not dueling:
+        return Network(MLP(shape, hidden, sparse), outputs)
+    if len(hidden) < 2:
+        raise ValueError(f"got hidden={list(hidden)} with a dueling head, wanted two or more layer widths, such as [128, 128]")
+    return Network(Streams(MLP(shape, hidden[:-1], sparse), hidden[-1]), outputs, dueling=True)

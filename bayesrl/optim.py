@@ -1,0 +1,62 @@
+"""Adam as a pure tensor function, so that a whole update can be captured as one graph on every device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class Adam(torch.optim.Optimizer):
+    """Adam (Kingma & Ba, 2015), the same numbers as `torch.optim.Adam`.
+
+    The step count is a tensor on the parameters' device and every operation is a foreach one; torch's own refuses
+    `capturable=True` on a CPU, and its fused kernel cannot be traced.
+
+    Arguments:
+        params: an iterable of parameters, all on one device.
+        lr: learning rate.
+        betas: decay rates of the first and second moments.
+        eps: added to the root of the second moment.
+    """
+
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        if not lr > 0 or not all(0 <= beta < 1 for beta in betas) or not eps > 0:
+            raise ValueError(f"got lr={lr}, betas={betas}, eps={eps}, wanted lr > 0, betas in [0, 1) and eps > 0")
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps})
+        for group in self.param_groups:
+            for p in group["params"]:
+                zeros = torch.zeros_like(p, requires_grad=False)
+                self.state[p] = {"step": zeros.new_zeros(()), "m": zeros, "v": zeros.clone()}
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            (beta1, beta2), eps = group["betas"], group["eps"]
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            grads = [p.grad for p in params]
+            m, v, steps = ([self.state[p][name] for p in params] for name in ("m", "v", "step"))
+            torch._foreach_add_(steps, 1)
+            t = steps[0]
+            torch._foreach_lerp_(m, grads, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+            root = torch._foreach_sqrt(v)
+            torch._foreach_div_(root, (1 - beta2**t).sqrt())
+            torch._foreach_add_(root, eps)
+            update = torch._foreach_div(m, root)
+            torch._foreach_mul_(update, -group["lr"] / (1 - beta1**t))
+            torch._foreach_add_(params, update)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Put back a state in place, so that a captured update sees it."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        with torch.no_grad():
+            for i, p in enumerate(params):
+                for name, value in self.state[p].items():
+                    value.copy_(state_dict["state"][i][name])

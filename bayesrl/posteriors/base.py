@@ -1,0 +1,113 @@
+"""The contract: a posterior is a distribution over functions, addressed by an epistemic index.
+
+Shapes: n draws, B batch, E environments, A actions. Equal indices mean the same function until the next update; that
+is what makes Thompson sampling "keep an index until the episode ends" and lets draw z of a target network teach draw z
+of the learner (epistemic index: Osband et al., Epistemic Neural Networks, 2023).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+class Batch(NamedTuple):
+    """What `learn` is taught: row i of y and weight teaches draw z[i].
+
+    Attributes:
+        x: inputs [B, *].
+        action: the actions whose output is taught, [B] int64, or None where the whole output is.
+        y: targets [n, B, *].
+        weight: how much each observation counts for each draw, [n, B]; bootstrap masks, priorities, 0 for padding.
+        size: number of observations the batch stands for, a 0-d float tensor; scales likelihood against prior.
+    """
+
+    x: Tensor
+    action: Tensor | None
+    y: Tensor
+    weight: Tensor
+    size: Tensor
+
+
+class Posterior(nn.Module):
+    """A distribution over functions [B, *] -> [B, *out].
+
+    Attributes:
+        draws: how many draws an update should teach at once.
+        degenerate: whether it is one function by construction, so that a spread of zero is no news.
+    """
+
+    draws: int = 1
+    degenerate: bool = False
+
+    def index(self, n: int, generator: Generator | None = None) -> Tensor:
+        """n fresh indices, [n, *], each distributed as the posterior, from `generator` or torch's global one."""
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """Every draw on every input: z [n, *], x [B, *] -> [n, B, *out]."""
+        raise NotImplementedError
+
+    def paired(self, z: Tensor, x: Tensor) -> Tensor:
+        """Draw i on input i: z [E, *], x [E, *] -> [E, *out]."""
+        raise NotImplementedError
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The posterior mean function: x [B, *] -> [B, *out]; always the same 100 draws where no closed form is known."""
+        generator = Generator(device=x.device).manual_seed(0)
+        return self(self.index(100, generator), x).mean(0)
+
+    def kl(self, z: Tensor) -> Tensor:
+        """KL of the weights' posterior from their prior in nats, averaged over draws z; NaN where there is none."""
+        return torch.full((), torch.nan, device=z.device)
+
+    def snapshot(self) -> Posterior:
+        """A frozen copy that no later update changes: a target network, an actor."""
+        optimizer = getattr(self, "optimizer", None)
+        clone = copy.deepcopy(self, {id(optimizer): None})
+        return clone.requires_grad_(False)
+
+    def tags(self, n: int) -> Tensor:
+        """What data randomisation stores with each of n new observations, [n, K]; here nothing, K = 0."""
+        return torch.empty(n, 0)
+
+    def bootstrap(self, z: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+        """How tagged observations [B, K] count for draws z [n, *]: weights [n, B] and target perturbations [n, B]."""
+        weight = torch.ones(len(z), len(tags), device=z.device)
+        return weight, torch.zeros_like(weight)
+
+
+class Learner(Posterior):
+    """A posterior that learns from mini-batches.
+
+    `learn` is a pure tensor function of parameters, optimiser state, batch and index, with constant shapes and without
+    synchronisation, so that it can be captured as a graph.
+    """
+
+    optimizer: torch.optim.Optimizer
+    likelihood: Callable
+
+    def learn(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+        """One update; returns 0-d tensors: `loss`, and the terms it is made of."""
+        loss, terms = self.loss(batch, z)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+
+    def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The 0-d objective to minimise, per observation, and its named terms; here each draw's likelihood alone."""
+        nll = -self.likelihood(self(z, batch.x), batch.action).log_prob(batch.y)
+        loss = (batch.weight * nll.flatten(2).sum(2) if nll.dim() > 2 else batch.weight * nll).mean()
+        return loss, {"nll": loss}
+
+    def get_extra_state(self) -> dict:
+        return self.optimizer.state_dict() if self.optimizer is not None else {}
+
+    def set_extra_state(self, state: dict) -> None:
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state)

@@ -1,0 +1,81 @@
+"""`ensemble`: members that each add a learned function to a frozen random prior function of their own.
+
+    f_k(x) = g(theta_k, x) + beta p(theta^p_k, x)
+    minimise over theta_k  mean_i mask_ik (-log p(y_ik | f_k(x_i)))     mask_ik ~ Bernoulli(rho), drawn once per observation
+
+(Osband et al., Randomized Prior Functions for Deep Reinforcement Learning, 2018.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bayesrl.likelihoods import Gaussian
+from bayesrl.network import Network
+from bayesrl.optim import Adam
+from bayesrl.posteriors.base import Batch, Learner
+
+
+class Ensemble(Learner):
+    """K weight vectors; index z is the member's number, [n, 1] int64.
+
+    Arguments:
+        network: body and head; A outputs.
+        members: K, all taught at each update.
+        prior_scale: beta, the prior functions' standard deviation in (scaled) return units.
+        mask: rho, the probability that an observation is shown to a member.
+        likelihood: output -> distribution of the target.
+        optimizer: parameters -> torch optimiser.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        members: int = 10,
+        prior_scale: float = 1.0,
+        mask: float = 0.5,
+        likelihood: Callable = Gaussian(0.1),
+        optimizer: Callable = partial(Adam, lr=1e-3),
+    ) -> None:
+        super().__init__()
+        if not 0 < mask <= 1:
+            raise ValueError(f"got mask={mask}, wanted a probability in (0, 1]; 1 shows every observation to every member")
+        self.network, self.draws, self.prior_scale, self.mask, self.likelihood = (
+            network, members, prior_scale, mask, likelihood,
+        )  # fmt: skip
+        self.theta = nn.Parameter(torch.stack([network.init() for _ in range(members)]))
+        self.prior = network.like(network.outputs)
+        self.register_buffer("prior_theta", torch.stack([self.prior.init_prior() for _ in range(members)]))
+        self.optimizer = optimizer(list(self.parameters()))
+
+    # --- index -------------------------------------------------------------------------------------------------
+
+    def index(self, n: int, generator: Generator | None = None) -> Tensor:
+        """Stratified: any K successive draws name every member once."""
+        device, K = self.theta.device, self.draws
+        rounds = [torch.randperm(K, generator=generator, device=device) for _ in range(-(-n // K))]
+        return torch.cat(rounds)[:n, None] if rounds else torch.empty(0, 1, dtype=torch.int64, device=device)
+
+    def tags(self, n: int) -> Tensor:
+        return torch.rand(n, self.draws) < self.mask
+
+    def bootstrap(self, z: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+        weight = tags.T[z[:, 0]].to(self.theta.dtype)
+        return weight, torch.zeros_like(weight)
+
+    # --- forward -----------------------------------------------------------------------------------------------
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        k = z[:, 0]
+        return self.network(self.theta[k], x) + self.prior_scale * self.prior(self.prior_theta[k], x)
+
+    def paired(self, z: Tensor, x: Tensor) -> Tensor:
+        k = z[:, 0]
+        return self.network.paired(self.theta[k], x) + self.prior_scale * self.prior.paired(self.prior_theta[k], x)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self(torch.arange(self.draws, device=x.device)[:, None], x).mean(0)

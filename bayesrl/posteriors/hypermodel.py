@@ -1,0 +1,171 @@
+"""`hypermodel`: a Bayesian linear head on learned features whose draws each cancel their own frozen prior function.
+
+    model:  xi ~ Normal(0, I_M)                              the epistemic index
+            w  ~ Normal(0, s^2 I)                            head weights, [K, D + 1]
+            f(x, a) = phi(x)^T w_a + beta p(x, a)^T xi       p: frozen random features, phi: learned ones
+            y | x, a ~ likelihood(f(x, a))                   scaled by size / B
+    guide:  q(xi) = p(xi);   q(w | xi) = Normal(m + L xi, diag(d^2))
+
+q(xi) is its prior, so its KL is zero; the KL of w given xi is closed. L lets a draw cancel its prior function where
+there is data; elsewhere the prior function survives, and so does the uncertainty. With d = 0 and temperature 0 this is
+the linear hypermodel (Dwaracherla et al., Hypermodels for Exploration, 2020; Li et al., HyperAgent, 2024). Taught with
+one set of targets it maximises an ELBO of a restricted family; taught with each draw's own temporal-difference targets
+it is an objective per draw, not one data set's ELBO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Generator, Tensor, nn
+
+from bayesrl.likelihoods import Gaussian
+from bayesrl.network import Network
+from bayesrl.optim import Adam
+from bayesrl.posteriors.base import Batch, Learner
+from bayesrl.posteriors.svi import IndexedNormal, elbo
+
+
+class Hypermodel(Learner):
+    """The default posterior; index z = [xi | eps], [n, M + K(D + 1)] (only xi where noise = 0).
+
+    Arguments:
+        network: body and head; A outputs.
+        index_dim: M.
+        draws: n, taught at each update.
+        prior_scale: beta, the prior's standard deviation of f in (scaled) return units.
+        weight_scale: s, the prior's standard deviation of a head weight.
+        noise: initial d, standard deviation of a head weight given xi; 0 for the plain hypermodel.
+        temperature: T, multiplies the KL.
+        perturbation: sigma_z of the target perturbation sigma_z xi^T c with c a unit vector stored with each
+            observation; only with noise = 0, which it would count twice.
+        likelihood: output -> distribution of the target.
+        optimizer: parameters -> torch optimiser.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        index_dim: int = 4,
+        draws: int = 20,
+        prior_scale: float = 1.0,
+        weight_scale: float = 1.0,
+        noise: float = 0.05,
+        temperature: float = 1.0,
+        perturbation: float = 0.0,
+        likelihood: Callable = Gaussian(0.1),
+        optimizer: Callable = partial(Adam, lr=1e-3),
+    ) -> None:
+        super().__init__()
+        if noise > 0 and perturbation > 0:
+            raise ValueError(
+                f"got noise={noise} and perturbation={perturbation}, wanted one of them zero: both stand for the same "
+                "observation noise, set posterior.noise=0 or posterior.perturbation=0"
+            )
+        self.network, self.index_dim, self.draws = network, index_dim, draws
+        self.prior_scale, self.weight_scale = prior_scale, weight_scale
+        self.perturbation, self.likelihood = perturbation, likelihood
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+        shape = (network.head_outputs, network.features_out + 1)
+        self.phi = nn.Parameter(network.init()[: network.body_size])
+        self.m = nn.Parameter(0.05 * torch.randn(shape))
+        self.L = nn.Parameter(0.05 * torch.randn(*shape, index_dim))
+        self.log_d = nn.Parameter(torch.full(shape, math.log(noise))) if noise > 0 else None
+        self.prior = network.like(network.outputs * index_dim)
+        self.register_buffer("prior_theta", self.prior.init_prior())
+        self.optimizer = optimizer(list(self.parameters()))
+
+    # --- index -------------------------------------------------------------------------------------------------
+
+    def index(self, n: int, generator: Generator | None = None) -> Tensor:
+        width = self.index_dim + (self.log_d.numel() if self.log_d is not None else 0)
+        return torch.randn(n, width, generator=generator, device=self.m.device, dtype=self.m.dtype)
+
+    def tags(self, n: int) -> Tensor:
+        if not self.perturbation:
+            return super().tags(n)
+        return nn.functional.normalize(torch.randn(n, self.index_dim), dim=-1)
+
+    def bootstrap(self, z: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
+        weight, shift = super().bootstrap(z, tags)
+        return weight, self.perturbation * z[:, : self.index_dim] @ tags.T if self.perturbation else shift
+
+    # --- forward -----------------------------------------------------------------------------------------------
+
+    def weights(self, z: Tensor) -> Tensor:
+        """Head weights of each draw, m + L xi + d eps: z [n, *] -> [n, K, D + 1]."""
+        w = self.m + torch.einsum("kdm,nm->nkd", self.L, z[:, : self.index_dim])
+        return w if self.log_d is None else w + self.log_d.exp() * z[:, self.index_dim :].view_as(w)
+
+    def features(self, x: Tensor) -> Tensor:
+        """[phi(x), 1]: x [B, *] -> [B, D + 1]."""
+        return nn.functional.pad(self.network.features(self.phi, x), (0, 1), value=1.0)
+
+    def prior_features(self, x: Tensor) -> Tensor:
+        """beta p(x, a) / sqrt(M): x [B, *] -> [B, A, M], so that the prior of f has standard deviation beta."""
+        p = self.prior.one(self.prior_theta, x).view(len(x), self.network.outputs, self.index_dim)
+        return p * (self.prior_scale / math.sqrt(self.index_dim))
+
+    def compute(self, w: Tensor, xi: Tensor, x: Tensor) -> Tensor:
+        """f of given head weights: w [n, K, D + 1], xi [n, M], x [B, *] -> [n, B, A]."""
+        learned = self.network.combine(torch.einsum("bd,nkd->nbk", self.features(x), w))
+        return learned + torch.einsum("bam,nm->nba", self.prior_features(x), xi)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.compute(self.weights(z), z[:, : self.index_dim], x)
+
+    def paired(self, z: Tensor, x: Tensor) -> Tensor:
+        learned = self.network.combine(torch.einsum("ed,ekd->ek", self.features(x), self.weights(z)))
+        return learned + torch.einsum("eam,em->ea", self.prior_features(x), z[:, : self.index_dim])
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self(torch.zeros_like(self.index(1)), x)[0]
+
+    # --- learn -------------------------------------------------------------------------------------------------
+
+    def model(self, batch: Batch, z: Tensor) -> None:
+        """The Pyro model, averaged over the n draws, the likelihood scaled from B to `size` observations."""
+        n, B = batch.weight.shape
+        xi = z[:, None, : self.index_dim]
+        with poutine.scale(scale=1 / n), pyro.plate("draws", n, dim=-2):
+            xi = pyro.sample("xi", dist.Normal(torch.zeros_like(xi), 1.0).to_event(1))
+            with poutine.scale(scale=self.temperature):
+                prior = dist.Normal(self.m.new_zeros(n, 1, *self.m.shape), self.weight_scale)
+                w = pyro.sample("w", prior.to_event(2))
+            y = self.likelihood(self.compute(w[:, 0], xi[:, 0], batch.x), batch.action)
+            with pyro.plate("data", B, dim=-1), poutine.scale(scale=batch.weight * (batch.size / B)):
+                pyro.sample("y", y.to_event(batch.y.dim() - 2), obs=batch.y)
+
+    def guide(self, batch: Batch, z: Tensor) -> None:
+        """The Pyro guide: its draw is the one that z names."""
+        n = len(z)
+        xi = z[:, None, : self.index_dim]
+        with poutine.scale(scale=1 / n), pyro.plate("draws", n, dim=-2):
+            pyro.sample("xi", IndexedNormal(torch.zeros_like(xi), torch.ones_like(xi), xi).to_event(1))
+            with poutine.scale(scale=self.temperature):
+                pyro.sample("w", self.conditional(z))
+
+    def conditional(self, z: Tensor) -> dist.TorchDistribution:
+        """q(w | xi), batch [n, 1], event [K, D + 1]; a point mass where d = 0."""
+        if self.log_d is None:
+            return dist.Delta(self.weights(z)[:, None], event_dim=2)
+        eps = z[:, None, self.index_dim :].view(len(z), 1, *self.m.shape)
+        mean = self.m + torch.einsum("kdm,nm->nkd", self.L, z[:, : self.index_dim])[:, None]
+        return IndexedNormal(mean, self.log_d.exp().expand_as(mean), eps).to_event(2)
+
+    def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        bound, terms = elbo(self.model, self.guide, batch, z)
+        return -bound / batch.size, {name: term / batch.size for name, term in terms.items()}
+
+    def kl(self, z: Tensor) -> Tensor:
+        if self.log_d is None:
+            return super().kl(z)
+        q = self.conditional(z)
+        p = dist.Normal(torch.zeros_like(q.mean), self.weight_scale).to_event(2)
+        return torch.distributions.kl_divergence(q, p).mean()

@@ -1,0 +1,59 @@
+"""`point`: one function, the degenerate posterior; DQN when it is taught temporal-difference targets.
+
+    minimise  mean_i weight_i (-log p(y_i | f_theta(x_i)))
+
+(Mnih et al., Human-level control through deep reinforcement learning, 2015.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bayesrl.likelihoods import Gaussian
+from bayesrl.network import Network
+from bayesrl.optim import Adam
+from bayesrl.posteriors.base import Batch, Learner
+
+
+class Point(Learner):
+    """A single weight vector; index z is empty, [n, 0].
+
+    Arguments:
+        network: body and head; A outputs.
+        likelihood: output -> distribution of the target.
+        optimizer: parameters -> torch optimiser.
+    """
+
+    degenerate = True
+
+    def __init__(
+        self,
+        network: Network,
+        likelihood: Callable = Gaussian(0.1),
+        optimizer: Callable = partial(Adam, lr=1e-3),
+    ) -> None:
+        super().__init__()
+        self.network, self.likelihood = network, likelihood
+        self.theta = nn.Parameter(network.init())
+        self.optimizer = optimizer(list(self.parameters()))
+
+    # --- index -------------------------------------------------------------------------------------------------
+
+    def index(self, n: int, generator: Generator | None = None) -> Tensor:
+        return torch.empty(n, 0, device=self.theta.device)
+
+    # --- forward -----------------------------------------------------------------------------------------------
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        out = self.network.one(self.theta, x)
+        return out.expand(len(z), *out.shape)
+
+    def paired(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.network.one(self.theta, x)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self.network.one(self.theta, x)

@@ -1,0 +1,297 @@
+"""Rollout: environments of any autoreset mode behind one contract, and the loop that acts, observes and learns.
+
+Shapes: E environments, A actions. Steps count transitions: a step in which an environment was only reset is not one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import concatenate, create_empty_array
+from torch import Tensor
+
+from bayesrl.agent import Agent, EnvSpec, Transition
+from bayesrl.envs.check import EnvError
+from bayesrl.envs.make import describe_dead_worker
+from bayesrl.envs.spaces import flatten, layout
+
+
+class Episode(NamedTuple):
+    """A finished episode.
+
+    Attributes:
+        env: index of its environment.
+        ret: undiscounted sum of rewards.
+        discounted: discounted sum of rewards from its start.
+        length: in transitions.
+        truncated: cut, rather than ended in the world.
+    """
+
+    env: int
+    ret: float
+    discounted: float
+    length: int
+    truncated: bool
+
+
+class Environments:
+    """A `gymnasium.vector.VectorEnv` as tensors on a device, one contract for SAME_STEP, NEXT_STEP and DISABLED.
+
+    Attributes:
+        spec: what an agent must know.
+        obs: current observations, [E, *shape].
+        start: whether `obs` begins an episode, [E] bool.
+        mask: actions allowed now, [E, A] bool, or None.
+        finished: episodes that the last step ended.
+
+    Raises:
+        EnvError: an observation or reward that is not finite, or a worker that died; names environment, step and index.
+    """
+
+    def __init__(self, env: gym.vector.VectorEnv, discount: float = 1.0, device: torch.device | str = "cpu") -> None:
+        space = env.single_action_space
+        if not isinstance(space, gym.spaces.Discrete):
+            raise EnvError(
+                f"got the action space {space}, wanted Discrete: Q-learning needs a finite set of actions, "
+                "wrap the environment so that it offers a few representative ones"
+            )
+        self.env, self.discount, self.device = env, discount, torch.device(device)
+        self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.first_action = int(space.start)
+        shape, dtype, sparse = layout(env.single_observation_space)
+        self._spec = EnvSpec(shape, getattr(torch, dtype), int(space.n), env.num_envs, sparse, False)
+        self.steps = 0
+        self.finished: list[Episode] = []
+        self._returns = np.zeros((3, env.num_envs))  # undiscounted, discounted, next discount
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._stage = [Staging(self.device) for _ in range(2)]
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self._spec
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begin a new episode everywhere."""
+        with self._worker():
+            obs, infos = self.env.reset(seed=seed)
+        if self.steps == 0:
+            self._spec = self._spec._replace(masked="action_mask" in infos)
+        self._begin(np.ones(self.env.num_envs, dtype=bool))
+        self._set(self._flat(obs), np.ones(self.env.num_envs, dtype=bool), self._mask(infos))
+
+    def step(self, action: Tensor) -> Transition:
+        """Take actions [E]; afterwards `obs`, `start`, `mask` and `finished` are those of the next step."""
+        before, was_done = self.obs, self._done
+        with self._worker():
+            out = self.env.step(action.cpu().numpy() + self.first_action)
+        obs, reward, terminated, truncated, infos = out
+        self.steps += 1
+        flat, mask = self._flat(obs), self._mask(infos)
+        done = terminated | truncated
+        valid = ~was_done if self.mode is AutoresetMode.NEXT_STEP else np.ones_like(done)
+        true_next, next_mask, start = flat, mask, was_done
+        if self.mode is not AutoresetMode.NEXT_STEP:
+            start = done
+            if done.any() and self.mode is AutoresetMode.SAME_STEP:
+                true_next, next_mask = self._final(flat, mask, infos, done)
+            elif done.any():
+                with self._worker():
+                    obs, infos = self.env.reset(options={"reset_mask": done})
+                flat, new = self._flat(obs), self._mask(infos, mask)
+                mask = new if mask is None or new is None else np.where(done[:, None], new, mask)
+        self._check(true_next, reward)
+        self._tally(reward, done & valid, truncated & ~terminated, valid, start)
+        transition = Transition(
+            obs=before,
+            action=action,
+            reward=self._tensor(reward.astype(np.float32)),
+            terminated=self._tensor(terminated & valid),
+            truncated=self._tensor(truncated & valid),
+            next_obs=self._stage[1](true_next),
+            valid=self._tensor(valid),
+            next_mask=None if next_mask is None else self._tensor(next_mask),
+        )
+        self._set(flat, start, mask, done if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(done))
+        return transition
+
+    # --- inside ------------------------------------------------------------------------------------------------
+
+    def _set(self, flat: np.ndarray, start: np.ndarray, mask: np.ndarray | None, done: np.ndarray | None = None) -> None:
+        self.obs, self.start = self._stage[0](flat), self._tensor(start)
+        self.mask = None if mask is None else self._tensor(mask)
+        self._done = np.zeros_like(start) if done is None else done
+
+    def _flat(self, obs: Any) -> np.ndarray:
+        return flatten(self.env.single_observation_space, obs)
+
+    def _mask(self, infos: dict, old: np.ndarray | None = None) -> np.ndarray | None:
+        if not self._spec.masked and "action_mask" not in infos:
+            return old
+        return np.asarray(infos["action_mask"]).astype(bool).reshape(self.env.num_envs, -1)
+
+    def _final(self, flat: np.ndarray, mask: np.ndarray | None, infos: dict, done: np.ndarray) -> tuple:
+        rows = np.flatnonzero(done)
+        space = self.env.single_observation_space
+        out = concatenate(space, [infos["final_obs"][i] for i in rows], create_empty_array(space, len(rows)))
+        true_next = flat.copy()
+        true_next[rows] = flatten(space, out)
+        if mask is not None and "action_mask" in (final := infos.get("final_info", {})):
+            mask = np.where(done[:, None], np.asarray(final["action_mask"]).astype(bool), mask)
+        return true_next, mask
+
+    def _check(self, obs: np.ndarray, reward: np.ndarray) -> None:
+        if obs.dtype != np.uint8 and not np.isfinite(obs).all():
+            i, *where = (int(k) for k in np.argwhere(~np.isfinite(obs))[0])
+            raise EnvError(
+                f"got the observation {obs[(i, *where)]} at index {where} from environment {i} at its step {self.steps}, "
+                "wanted finite numbers: mend the environment's step, or clip what it returns"
+            )
+        if not np.isfinite(reward).all():
+            i = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise EnvError(
+                f"got the reward {reward[i]} from environment {i} at its step {self.steps}, "
+                "wanted a finite number: mend the environment's step, or clip what it returns"
+            )
+
+    def _tally(
+        self, reward: np.ndarray, ended: np.ndarray, cut: np.ndarray, valid: np.ndarray, start: np.ndarray
+    ) -> None:
+        self._returns[0] += reward * valid
+        self._returns[1] += reward * valid * self._returns[2]
+        self._returns[2] *= self.discount
+        self._lengths += valid
+        self.finished = [
+            Episode(int(i), *(float(r) for r in self._returns[:2, i]), int(self._lengths[i]), bool(cut[i]))
+            for i in np.flatnonzero(ended)
+        ]
+        if start.any() or ended.any():
+            self._begin(start | ended)
+
+    def _begin(self, where: np.ndarray) -> None:
+        self._returns[:, where] = [[0.0], [0.0], [1.0]]
+        self._lengths[where] = 0
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+    @contextmanager
+    def _worker(self) -> Iterator[None]:
+        """Tell a worker's death by its environment's index instead of by a broken pipe."""
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionError) as error:
+            raise EnvError(describe_dead_worker(self.env) or f"an environment's worker died: {error!r}") from error
+
+    def state(self, env: dict | None) -> dict:
+        """Everything beside the agent that the next step depends on; `env` is the captured environment's own."""
+        return {
+            "env": env, "steps": self.steps, "obs": self.obs.cpu(), "start": self.start.cpu(), "done": self._done.tolist(),
+            "mask": None if self.mask is None else self.mask.cpu(),
+            "returns": self._returns.tolist(), "lengths": self._lengths.tolist(),
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Put back what `state` gave; the environment itself has been restored."""
+        self.steps = state["steps"]
+        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
+        mask = None if state["mask"] is None else state["mask"].numpy()
+        self._set(state["obs"].numpy(), state["start"].numpy(), mask, np.array(state["done"]))
+
+
+class Staging:
+    """Host arrays to the device: pinned and non-blocking on a GPU, a plain copy on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.pinned: Tensor | None = None
+
+    def __call__(self, array: np.ndarray) -> Tensor:
+        if self.device.type != "cuda":
+            return torch.from_numpy(np.array(array)).to(self.device)
+        if self.pinned is None:
+            self.pinned = torch.empty(array.shape, dtype=torch.from_numpy(array).dtype).pin_memory()
+            self.copied = torch.cuda.Event()
+        else:
+            self.copied.synchronize()  # the last copy out of this buffer must be over before it is written again
+        self.pinned.numpy()[...] = array
+        out = self.pinned.to(self.device, non_blocking=True)
+        self.copied.record()
+        return out
+
+
+class Clock:
+    """Seconds spent by part: env, act, learn, log."""
+
+    def __init__(self) -> None:
+        self.seconds = {"env": 0.0, "act": 0.0, "learn": 0.0, "log": 0.0}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - begin
+
+
+class Rollout:
+    """Act, step, observe, learn: `replay_ratio` updates for each transition.
+
+    Arguments:
+        agent: acts and learns.
+        envs: steps.
+        replay_ratio: updates per transition; below 1, one update every 1 / replay_ratio transitions.
+        learn: how to update, `agent.learn` by default; a captured update takes its place.
+    """
+
+    def __init__(
+        self, agent: Agent, envs: Environments, replay_ratio: float = 1.0, learn: Callable[[], dict] | None = None
+    ) -> None:
+        if not 0 <= replay_ratio < math.inf:
+            raise ValueError(f"got replay_ratio={replay_ratio}, wanted updates per transition, 0 or more")
+        self.agent, self.envs, self.replay_ratio = agent, envs, replay_ratio
+        self.learn = learn or agent.learn
+        self.transitions = self.episodes = self.updates = 0
+        self.owed = 0.0
+        self.info: dict[str, Tensor] = {}
+        self.clock = Clock()
+
+    def step(self) -> int:
+        """One step of every environment and the updates it pays for; returns how many transitions it made."""
+        clock, envs = self.clock, self.envs
+        with clock("act"):
+            action = self.agent.act(envs.obs, envs.start, envs.mask)
+        with clock("env"):
+            transition = envs.step(action)
+        with clock("learn"):
+            self.agent.observe(transition)
+            made = envs.env.num_envs if envs.mode is not AutoresetMode.NEXT_STEP else int(transition.valid.sum())
+            self.transitions += made
+            self.episodes += len(envs.finished)
+            if self.agent.ready():
+                self.owed += made * self.replay_ratio
+                while self.owed >= 1:
+                    self.info = self.learn()
+                    self.updates += 1
+                    self.owed -= 1
+        return made
+
+    def state(self) -> dict:
+        """The counters."""
+        return {k: getattr(self, k) for k in ("transitions", "episodes", "updates", "owed")} | {
+            "seconds": dict(self.clock.seconds)
+        }
+
+    def restore(self, state: dict) -> None:
+        """Put back what `state` gave."""
+        for k in ("transitions", "episodes", "updates", "owed"):
+            setattr(self, k, state[k])
+        self.clock.seconds = dict(state["seconds"])

@@ -1,0 +1,75 @@
+"""Automatic scales: observations to zero mean and unit variance, returns to unit size.
+
+Networks are initialised for standardised inputs and prior scales are in return units, so one set of defaults serves
+rewards of 0.01 and of 100. Statistics are running averages over everything seen, and part of the agent's state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bayesrl.agent import EnvSpec, Transition
+
+
+class Scaling(nn.Module):
+    """x = clip((obs - mean) / sd, +-10), or obs / 255 for pixels, or obs itself where binary; y = return / c.
+
+    c = max(1, root mean square of the running discounted sums of rewards): rewards are never magnified, because a
+    task that has shown only small costs may hide a large reward.
+
+    Arguments:
+        spec: of the environments.
+        discount: gamma.
+        observations, returns: whether to scale them at all.
+    """
+
+    mean: Tensor
+    square: Tensor
+    count: Tensor
+    running: Tensor
+    returns_square: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: EnvSpec, discount: float, observations: bool = True, returns: bool = True) -> None:
+        super().__init__()
+        self.discount, self.returns = discount, returns
+        self.standardise = observations and spec.dtype != torch.uint8
+        self.divisor = 255.0 if spec.dtype == torch.uint8 and not spec.sparse else 1.0
+        shape = spec.shape if self.standardise else ()
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("square", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("running", torch.zeros(spec.num_envs, dtype=torch.float64))
+        self.register_buffer("returns_square", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros(shape))
+        self.register_buffer("gain", torch.ones(shape))
+        self.register_buffer("scale", torch.ones(()))
+
+    def observe(self, transition: Transition) -> None:
+        """Take in one step of every environment; invalid ones count for nothing."""
+        valid = transition.valid.to(torch.float64)
+        total = self.count + valid.sum()
+        rate = 1 / total.clamp(min=1)
+        if self.standardise:
+            obs = transition.obs.to(torch.float64)
+            weight = (valid * rate).view(-1, *(1 for _ in obs.shape[1:]))
+            delta = weight * (obs - self.mean)
+            mean = self.mean + delta.sum(0)
+            # Welford's update, so that a large offset costs no precision; `square` is the running variance.
+            self.square += (delta * (obs - mean)).sum(0) - self.square * valid.sum() * rate
+            self.mean.copy_(mean)
+            self.shift.copy_(mean)
+            self.gain.copy_(self.square.clamp(min=1e-8).rsqrt())
+        if self.returns:
+            self.running.copy_(transition.reward.to(torch.float64) + self.discount * self.running)
+            self.returns_square += (valid * (self.running.square() - self.returns_square)).sum() * rate
+            self.running *= ~(transition.terminated | transition.truncated | ~transition.valid)
+            self.scale.copy_(self.returns_square.sqrt().clamp(min=1.0))
+        self.count.copy_(total)
+
+    def obs(self, obs: Tensor) -> Tensor:
+        """What the network sees: [B, *shape] of the environment's dtype -> [B, *shape] float."""
+        if self.standardise:
+            return ((obs - self.shift) * self.gain).clamp(-10, 10)
+        return obs.to(self.shift.dtype) / self.divisor

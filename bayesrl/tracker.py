@@ -1,0 +1,114 @@
+"""What a run says of itself: returns, uncertainty and its calibration, as plain numbers by tag.
+
+Uses a random generator of its own, so that looking changes nothing. Shapes: n draws, B batch, E environments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from bayesrl.agent import Agent, Forecast
+from bayesrl.calibration import ReturnCalibration
+from bayesrl.rollout import Environments, Rollout
+
+
+class Tracker:
+    """Watches a rollout from outside.
+
+    Arguments:
+        num_envs: E.
+        seed: of the generator that draws forecasts.
+        device: of the agent.
+        probes: recent observations over which uncertainty is averaged.
+    """
+
+    def __init__(self, num_envs: int, seed: int, device: torch.device | str = "cpu", probes: int = 256) -> None:
+        self.generator = torch.Generator(device=device).manual_seed(seed)
+        self.calibration = ReturnCalibration(num_envs).to(device)
+        self.recent: deque[Tensor] = deque(maxlen=max(1, probes // num_envs))
+        self.returns: deque[float] = deque(maxlen=100)
+        self.lengths: deque[int] = deque(maxlen=100)
+        self.start = [float("nan")] * 4  # mean, 5 %, 95 %, standard deviation of the last episode's first value
+        self.epistemic = float("nan")
+
+    def before(self, agent: Agent, envs: Environments, starting: bool) -> None:
+        """Predict the episodes that begin now, before anything of them is stored."""
+        self.recent.append(envs.obs)
+        if not starting:
+            return
+        env = envs.start.nonzero()[:, 0]
+        forecast = agent.forecast(envs.obs[env], self.generator)
+        if forecast is None:
+            return
+        value = forecast.q.amax(-1)
+        self.calibration.predict(env, value)
+        last = value[:, -1]
+        band = last.quantile(torch.tensor([0.05, 0.95], device=last.device))
+        self.start = torch.stack([last.mean(), *band, last.std(correction=0)]).tolist()
+
+    def after(self, envs: Environments) -> None:
+        """Score the episodes that ended."""
+        for episode in envs.finished:
+            self.returns.append(episode.ret)
+            self.lengths.append(episode.length)
+            self.calibration.score(episode.env, episode.discounted, episode.truncated)
+
+    def metrics(self, agent: Agent, rollout: Rollout) -> dict[str, float]:
+        """Everything by tag; waits for the device."""
+        out = {f"train/{name}": float(value) for name, value in rollout.info.items()}
+        out |= {
+            "train/n_updates": rollout.updates,
+            "rollout/episodes": rollout.episodes,
+            "time/total_timesteps": rollout.transitions,
+        }
+        if self.returns:
+            out["rollout/ep_rew_mean"] = sum(self.returns) / len(self.returns)
+            out["rollout/ep_len_mean"] = sum(self.lengths) / len(self.lengths)
+        if self.recent and (forecast := agent.forecast(torch.cat([*self.recent]), self.generator)) is not None:
+            out |= {f"uncertainty/{name}": value for name, value in spread(forecast).items()}
+            self.epistemic = out["uncertainty/q_epistemic_std"]
+            mean, low, high, _ = self.start
+            out |= {
+                "uncertainty/q_aleatoric_std": float(self.calibration.noise_std),
+                "uncertainty/start_value": mean,
+                "uncertainty/start_value_p05": low,
+                "uncertainty/start_value_p95": high,
+                "calibration/return_coverage_90": self.calibration.coverage,
+                "calibration/episodes_scored": int(self.calibration.counts[0]),
+                "calibration/episodes_truncated": int(self.calibration.counts[1]),
+            }
+        total = sum(rollout.clock.seconds.values()) or 1.0
+        return out | {f"time/{part}_share": s / total for part, s in rollout.clock.seconds.items()}
+
+    def state(self) -> dict:
+        """For a checkpoint."""
+        return {
+            "generator": self.generator.get_state(), "calibration": self.calibration.state_dict(),
+            "recent": torch.stack([*self.recent]).cpu() if self.recent else None, "returns": list(self.returns),
+            "lengths": list(self.lengths), "start": list(self.start), "epistemic": self.epistemic,
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        """Put back what `state` gave."""
+        self.generator.set_state(state["generator"])
+        self.calibration.load_state_dict(state["calibration"])
+        self.recent.extend(() if state["recent"] is None else state["recent"].to(self.calibration.value.device).unbind())
+        self.returns.extend(state["returns"])
+        self.lengths.extend(state["lengths"])
+        self.start, self.epistemic = state["start"], state["epistemic"]
+
+
+def spread(forecast: Forecast) -> dict[str, float]:
+    """How far draws differ at B states: q [n, B, A] in return units -> numbers by name."""
+    q = forecast.q
+    best = q.mean(0).argmax(-1)
+    at_best = q.gather(-1, best.expand(len(q), -1)[..., None])[..., 0]
+    epistemic = at_best.std(0, correction=0).mean()
+    disagreement = (q.argmax(-1) != best).float().mean()
+    size = q.abs().mean()
+    collapsed = (epistemic < 1e-3 * size) & (not forecast.degenerate)
+    numbers = torch.stack([epistemic, disagreement, collapsed.float(), forecast.kl.to(q.dtype)]).tolist()
+    return dict(zip(("q_epistemic_std", "action_disagreement", "collapsed", "posterior_kl"), numbers, strict=True))

@@ -1,0 +1,139 @@
+"""The checker that runs before training: does an environment keep Gymnasium's laws, and can an agent learn in it?"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
+
+from bayesrl.envs import laws
+from bayesrl.envs.spaces import layout
+
+EPISODES, STEPS = 2, 25
+
+
+class EnvError(ValueError):
+    """An environment that cannot be made or trained in; the message says what was got, what was wanted, what to do."""
+
+
+def check(env: gym.Env) -> None:
+    """Raise EnvError at the first broken law, after two short random episodes; leaves the environment reset."""
+    spaces_laws(env)
+    rng = np.random.default_rng(0)
+    for seed in range(EPISODES):
+        info = _reset(env, seed=seed)
+        for _ in range(STEPS):
+            ended, info = _step(env, int(rng.choice(_allowed(env, info))))
+            if ended:
+                break
+    _reset(env)
+
+
+def is_env(env: object) -> None:
+    """An instance of gymnasium.Env."""
+    if not isinstance(env, gym.Env):
+        wanted = "wanted an instance of gymnasium.Env"
+        raise EnvError(f"got {env!r} of type {type(env)}, {wanted}; derive it from gymnasium.Env, not from gym.Env")
+
+
+def spaces_laws(env: gym.Env) -> None:
+    """Both spaces are there and of a kind that an agent knows, and reset takes a seed."""
+    is_env(env)
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        if not isinstance(space, gym.Space):
+            raise EnvError(f"{name}: got {space!r}, wanted a gymnasium.Space; set self.{name} in __init__")
+    if isinstance(env.action_space, Box):
+        raise EnvError(
+            f"action_space: got {env.action_space}, wanted Discrete, because Q-learning compares finitely many actions; "
+            "discretise it with gymnasium.wrappers.TransformAction(env, lambda i: table[i], gymnasium.spaces.Discrete(n))"
+        )
+    if not isinstance(env.action_space, Discrete):
+        raise EnvError(
+            f"action_space: got {env.action_space}, wanted Discrete; number the combinations with "
+            "gymnasium.wrappers.TransformAction(env, lambda i: table[i], gymnasium.spaces.Discrete(n))"
+        )
+    try:
+        layout(env.observation_space)
+    except ValueError as error:
+        raise EnvError(f"observation_space: {error}") from error
+    try:
+        inspect.signature(env.unwrapped.reset).bind(seed=0, options=None)
+    except TypeError as error:
+        raise EnvError(
+            f"reset: got a signature that takes no seed or options ({error}), wanted reset(self, *, seed=None, "
+            "options=None); change it and call super().reset(seed=seed) first"
+        ) from error
+
+
+# --- calls ---------------------------------------------------------------------------------------------------------
+
+
+def _reset(env: gym.Env, seed: int | None = None) -> dict:
+    call = f"reset(seed={seed})"
+    result = _call(call, lambda: env.reset(seed=seed))
+    _obey(call, laws.pair, result)
+    obs, info = result
+    _obey(f"{call} info", laws.is_dict, info)
+    _observation(call, env.observation_space, obs)
+    _obey(f"{call} info['action_mask']", laws.mask, env.action_space, info)
+    return info
+
+
+def _step(env: gym.Env, action: int) -> tuple[bool, dict]:
+    call = f"step({action})"
+    result = _call(call, lambda: env.step(action))
+    _obey(call, laws.five, result)
+    obs, reward, terminated, truncated, info = result
+    _obey(f"{call} reward", laws.number, reward)
+    _obey(f"{call} terminated", laws.boolean, terminated)
+    _obey(f"{call} truncated", laws.boolean, truncated)
+    _obey(f"{call} info", laws.is_dict, info)
+    _observation(call, env.observation_space, obs)
+    ended = bool(terminated or truncated)
+    if not ended:
+        _obey(f"{call} info['action_mask']", laws.mask, env.action_space, info)
+    return ended, info
+
+
+def _call(call: str, function: Callable):
+    try:
+        return function()
+    except Exception as error:
+        raise EnvError(
+            f"{call}: got {type(error).__name__}: {error}, wanted no exception; correct the environment at the line "
+            "that the traceback above names"
+        ) from error
+
+
+def _obey(where: str, law: Callable, *given) -> None:
+    if fault := law(*given):
+        raise EnvError(f"{where}: {fault}")
+
+
+def _observation(call: str, space: gym.Space, obs) -> None:
+    for path, part, value in _leaves(f"{call} observation", space, obs):
+        for law in next(table for kind, table in laws.OBSERVATION if isinstance(part, kind)):
+            _obey(path, law, part, value)
+
+
+def _leaves(path: str, space: gym.Space, value) -> Iterator[tuple]:
+    """(path, space, value) of each array or number inside a possibly nested observation."""
+    if isinstance(space, Dict):
+        _obey(path, laws.keys, space, value)
+        for key in space:
+            yield from _leaves(f"{path}[{key!r}]", space[key], value[key])
+    elif isinstance(space, Tuple):
+        _obey(path, laws.length, space, value)
+        for i, part in enumerate(space):
+            yield from _leaves(f"{path}[{i}]", part, value[i])
+    else:
+        yield path, space, value
+
+
+def _allowed(env: gym.Env, info: dict) -> np.ndarray:
+    mask = np.asarray(info.get("action_mask", np.ones(env.action_space.n)), dtype=bool)
+    return env.action_space.start + np.flatnonzero(mask)

@@ -1,0 +1,122 @@
+"""Vector environments in the fastest of three ways to run them: native, sync or async."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from statistics import median
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import DependencyNotInstalled
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from bayesrl.envs.check import EnvError
+from bayesrl.envs.single import EnvId, entry, find, guarded, listed, name_of, single
+from bayesrl.envs.workers import Creator
+
+CHOICES = ("auto", "native", "sync", "async")
+MESSAGE = 2e-4  # seconds to send an action to a worker and read its answer
+STEPS = 30
+
+
+def make(
+    env_id: EnvId,
+    num_envs: int = 1,
+    kwargs: dict | None = None,
+    imports: Sequence[str] = (),
+    vectorization: str = "auto",
+) -> tuple[VectorEnv, str]:
+    """E environments, and the choice made; pass the choice back as `vectorization` to get the same again.
+
+    "auto" is "native" where the environment brings its own vector version that takes the kwargs; else "async" where
+    `worth_workers` says so of its measured step time; else "sync". Sync and async reset in the step that ends an
+    episode (SAME_STEP); a native one resets as its metadata["autoreset_mode"] says.
+
+    Arguments:
+        env_id, kwargs, imports: as `single` takes them.
+        num_envs: E.
+        vectorization: "auto", "native", "sync" or "async".
+    """
+    kwargs = dict(kwargs or {})
+    if not isinstance(num_envs, int) or num_envs < 1:
+        raise EnvError(f"got num_envs={num_envs!r}, wanted an integer of at least 1; 1 is a single environment")
+    if vectorization not in CHOICES:
+        raise EnvError(f"got vectorization={vectorization!r}, wanted one of {', '.join(CHOICES)}; auto chooses")
+    spec, _ = find(env_id, imports)
+    native = spec is not None and takes(spec, num_envs, kwargs)
+    if vectorization == "native" and not native:
+        raise EnvError(
+            f"got vectorization='native' for {name_of(env_id)}, wanted an environment with a vector_entry_point that "
+            f"takes {listed(kwargs)}; choose auto, sync or async"
+        )
+    if vectorization == "auto":
+        vectorization = "native" if native else _sync_or_async(env_id, num_envs, kwargs, imports)
+    if vectorization == "native":
+        build = partial(gym.make_vec, spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+        return guarded(build, env_id, entry(spec.vector_entry_point), kwargs), "native"
+    if vectorization == "sync":
+        creators = [partial(single, env_id, kwargs, imports)] * num_envs
+        return SyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "sync"
+    creators = [Creator(single, i, name_of(env_id), env_id, kwargs, imports) for i in range(num_envs)]
+    try:
+        return AsyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "async"
+    except (EOFError, ConnectionError) as error:
+        raise EnvError(
+            f"got a worker process that ended while it built {name_of(env_id)}, wanted {num_envs} that live; make it "
+            "with vectorization='sync' to see why"
+        ) from error
+
+
+def takes(spec: EnvSpec, num_envs: int, kwargs: dict) -> bool:
+    """Whether the environment brings a vector version of its own, and it takes the kwargs."""
+    if spec.vector_entry_point is None or spec.additional_wrappers:
+        return False
+    limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
+    try:
+        inspect.signature(entry(spec.vector_entry_point)).bind(num_envs=num_envs, **limit | spec.kwargs | kwargs)
+    except (TypeError, ImportError, DependencyNotInstalled):
+        return False
+    return True
+
+
+def worth_workers(step: float, num_envs: int, cores: int) -> bool:
+    """Whether E worker processes step faster than one: E t > ceil(E / cores) t + E m, m seconds a message.
+
+    Arguments:
+        step: t, the median seconds of one step of one environment.
+        cores: processors to share.
+    """
+    rounds = -(-num_envs // cores)
+    return num_envs * step > rounds * step + num_envs * MESSAGE
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sync_or_async(env_id: EnvId, num_envs: int, kwargs: dict, imports: Sequence[str]) -> str:
+    if num_envs == 1:
+        return "sync"
+    env = single(env_id, kwargs, imports)
+    try:
+        return "async" if worth_workers(_step_time(env), num_envs, cores()) else "sync"
+    finally:
+        env.close()
+
+
+def _step_time(env: gym.Env) -> float:
+    """Median seconds of a random step."""
+    times, _ = [], env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(STEPS):
+        action, start = env.action_space.sample(), time.perf_counter()
+        _, _, terminated, truncated, _ = env.step(action)
+        times.append(time.perf_counter() - start)
+        if terminated or truncated:
+            env.reset()
+    return median(times)

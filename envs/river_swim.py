@@ -1,0 +1,61 @@
+"""RiverSwim: a small sure reward downstream, a large one that must be swum for (Strehl & Littman, 2008).
+
+Probabilities and rewards as in Osband et al., (More) Efficient Reinforcement Learning via Posterior Sampling, 2013.
+Shapes: S states, A = 2 actions (0 left, with the current; 1 right, against it).
+"""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Discrete
+from numpy import ndarray
+
+LEFT, RIGHT = 0, 1
+
+
+def river(size: int) -> tuple[ndarray, ndarray]:
+    """P [S, A, S], the probability of each next state, and R [S, A], the reward."""
+    if size < 3:
+        raise ValueError(f"got size={size}, wanted at least 3 states (two banks and a current); 6 is the usual RiverSwim")
+    P, R = np.zeros((size, 2, size)), np.zeros((size, 2))
+    for s in range(size):
+        P[s, LEFT, max(s - 1, 0)] = 1
+    for s in range(1, size - 1):
+        P[s, RIGHT, s - 1 : s + 2] = 0.05, 0.6, 0.35
+    P[0, RIGHT, :2] = 0.4, 0.6
+    P[-1, RIGHT, -2:] = 0.4, 0.6
+    R[0, LEFT], R[-1, RIGHT] = 0.005, 1
+    return P, R
+
+
+class RiverSwim(gym.Env):
+    """Starts at the first state and never ends by itself.
+
+    `bayesrl/RiverSwim-v0` truncates after 120 steps, 20 for each of the six states: enough to swim up and collect.
+
+    Arguments:
+        size: S.
+
+    Attributes:
+        P: [S, A, S]; R: [S, A]. The exact model, to compute exact answers from.
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, size: int = 6) -> None:
+        self.P, self.R = river(size)
+        self.observation_space, self.action_space = Discrete(size), Discrete(2)
+        self.state = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[int, dict]:
+        super().reset(seed=seed)
+        self.state = 0
+        return self.state, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict]:
+        if not self.action_space.contains(action):
+            raise ValueError(f"got action {action!r}, wanted 0 (left) or 1 (right); sample it from action_space")
+        reward = float(self.R[self.state, action])
+        self.state = int(self.np_random.choice(len(self.P), p=self.P[self.state, action]))
+        return self.state, reward, False, False, {}

@@ -1,0 +1,129 @@
+"""One environment from an id, a name or a class, and one sentence where there is none."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.error import DependencyNotInstalled
+
+from bayesrl.envs.check import EnvError, is_env
+
+EXTRAS = {"box2d": "box2d", "classic_control": "classic", "classic-control": "classic"}  # Gymnasium's name -> ours
+
+EnvId = str | Callable[..., gym.Env]
+
+
+def single(env_id: EnvId, kwargs: dict | None = None, imports: Sequence[str] = ()) -> gym.Env:
+    """One environment, with its time limit.
+
+    Arguments:
+        env_id: a registered id, "module:Id-v0" (the module registers it), "module:Name" (a class or function in it), or
+            a class or function.
+        kwargs: of the environment.
+        imports: modules to import first, such as those that register environments.
+    """
+    kwargs = dict(kwargs or {})
+    spec, creator = find(env_id, imports)
+    # `check` does once what Gymnasium's passive checker would do at every step.
+    build = partial(creator, **kwargs) if spec is None else partial(gym.make, spec, disable_env_checker=True, **kwargs)
+    env = guarded(build, env_id, creator, kwargs)
+    is_env(env)
+    return env
+
+
+def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Callable]:
+    """The registered spec, or None, and the class or function that builds one environment."""
+    for module in (imports,) if isinstance(imports, str) else imports:
+        _import(module)
+    if not isinstance(env_id, str):
+        if not callable(env_id):
+            raise EnvError(f"got env_id={env_id!r}, wanted an id or a class; such as 'CartPole-v1' or 'my_module:MyEnv'")
+        return None, env_id
+    module_name, _, name = env_id.rpartition(":")
+    module = _import(module_name) if module_name else None
+    if name not in gym.registry and callable(found := getattr(module, name, None)):
+        return None, found
+    try:
+        spec = gym.spec(name)
+    except gym.error.Error as error:
+        known = [*gym.registry, *(f"{module_name}:{key}" for key in (vars(module) if module else ()) if key[0] != "_")]
+        near = difflib.get_close_matches(env_id, known, 3, 0.5)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "name the module that registers it in `imports`"
+        raise EnvError(f"got env_id={env_id!r}, wanted a registered id or 'module:Name'; {remedy}") from error
+    return spec, guarded(partial(entry, spec.entry_point), env_id, None, {})
+
+
+def entry(entry_point: str | Callable | None) -> Callable:
+    """The class or function behind a registered entry point."""
+    return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+
+
+def guarded(build: Callable, env_id: EnvId, creator: Callable | None, kwargs: dict):
+    """build(), or an EnvError that says why not."""
+    name = name_of(env_id)
+    try:
+        return build()
+    except EnvError:
+        raise
+    except DependencyNotInstalled as error:
+        raise EnvError(f"got {name} without a package it needs ({error}), wanted it installed; {_remedy(error)}") from error
+    except TypeError as error:
+        accepted = _parameters(creator)
+        unknown = [] if accepted is None else [key for key in kwargs if key not in accepted]
+        if unknown:
+            raise EnvError(
+                f"got {listed(unknown)} for {name}, wanted only {listed(accepted)}; rename or remove it"
+            ) from error
+        raise EnvError(
+            f"got TypeError from {name} ({error}), wanted it built with {listed(kwargs)}; it takes {listed(accepted or [])}"
+        ) from error
+    except Exception as error:
+        raise EnvError(
+            f"got {type(error).__name__} from {name} ({error}), wanted it built with {kwargs}; correct the kwargs or the "
+            "environment"
+        ) from error
+
+
+def name_of(env_id: EnvId) -> str:
+    """Of an environment, in words."""
+    return env_id if isinstance(env_id, str) else getattr(env_id, "__qualname__", repr(env_id))
+
+
+def listed(names: Iterable[str]) -> str:
+    """Keywords, in words."""
+    return ", ".join(map(repr, names)) or "no keywords"
+
+
+def _import(module: str):
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise EnvError(
+            f"got {type(error).__name__} on importing {module!r} ({error}), wanted a module that imports; install it, "
+            "or put its folder on PYTHONPATH"
+        ) from error
+
+
+def _remedy(error: Exception) -> str:
+    extra = re.search(r"gymnasium\[([\w-]+)\]", str(error))
+    if extra is None:
+        return "install the package it names"
+    ours = EXTRAS.get(extra[1])
+    return f'pip install "bayesrl[{ours}]"' if ours else f'pip install "gymnasium[{extra[1]}]"'
+
+
+def _parameters(creator: Callable | None) -> list[str] | None:
+    """Names that `creator` takes, or None where it takes any."""
+    try:
+        parameters = inspect.signature(creator).parameters
+    except (TypeError, ValueError):
+        return None
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return None if anything else list(parameters)

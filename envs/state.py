@@ -1,0 +1,193 @@
+"""The full state of environments as plain values, so that a run resumes bit for bit.
+
+A state is one dict {"class", "attributes"} for each layer, from the outermost wrapper inwards; plain values are None,
+bool, int, float, str, numpy arrays, and lists, tuples and dicts of them. What is not plain but known is a dict with the
+one key "$" (see CODECS). Configuration, such as spaces and functions, is not saved: restore into an environment made the
+same way.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import random
+import types
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+
+TAG = "$"
+SKIPPED = {"spec", "metadata", "_metadata", "_cached_spec", "_saved_kwargs"}
+RANDOM = {"_np_random", "_np_random_seed"}
+CONFIGURATION = (
+    gym.Space, EnvSpec, enum.Enum, type, functools.partial, np.ufunc, types.ModuleType,
+    types.FunctionType, types.BuiltinFunctionType, types.MethodType,
+)  # fmt: skip
+
+
+class Opaque(Exception):
+    """A value that is neither plain nor known."""
+
+
+def capture(vec_env: VectorEnv) -> dict | None:
+    """The state of `vec_env`, or None where part of it cannot be read: worker processes, physics engines, open windows.
+
+    An environment with methods get_state() -> dict and set_state(dict) speaks for itself; its np_random is saved anyway.
+    """
+    try:
+        return {"layers": _capture(vec_env, {})}
+    except (Opaque, RecursionError):
+        return None
+
+
+def restore(vec_env: VectorEnv, state: dict) -> None:
+    """Put `state` back into an environment made the same way; afterwards it steps as the captured one did."""
+    got, wanted = _kinds(state["layers"]), _kinds(_skeleton(vec_env))
+    if got != wanted:
+        raise ValueError(f"got the state of {got}, wanted one of {wanted}; make the environments as they were captured")
+    _restore(vec_env, state["layers"], {})
+
+
+# --- layers --------------------------------------------------------------------------------------------------------
+
+
+def _layers(env: Any) -> list:
+    """An environment's wrappers, outermost first, and the environment itself."""
+    layers = [env]
+    while isinstance(inner := vars(layers[-1]).get("env"), gym.Env | VectorEnv):
+        layers.append(inner)
+    return layers
+
+
+def _parts(layer: Any) -> list[gym.Env]:
+    return layer.envs if isinstance(layer, SyncVectorEnv) else []
+
+
+def _speaks(layer: Any) -> bool:
+    return hasattr(type(layer), "get_state") and hasattr(type(layer), "set_state")
+
+
+def _skeleton(env: Any) -> list[dict]:
+    """The layers' classes, without their attributes."""
+    return [
+        {"class": type(layer).__qualname__, "envs": [_skeleton(part) for part in _parts(layer)]}
+        for layer in _layers(env)
+    ]
+
+
+def _capture(env: Any, seen: dict) -> list[dict]:
+    out = []
+    for layer, saved in zip(_layers(env), _skeleton(env), strict=True):
+        if isinstance(layer, AsyncVectorEnv):
+            raise Opaque
+        if _speaks(layer):
+            saved["given"] = _encode(layer.get_state(), seen)
+        own = {name: value for name, value in vars(layer).items() if name in RANDOM or not _speaks(layer)}
+        saved["attributes"] = {name: _encode(value, seen) for name, value in own.items() if not _skipped(name, value)}
+        saved["envs"] = [_capture(part, seen) for part in _parts(layer)]
+        out.append(saved)
+    return out
+
+
+def _restore(env: Any, layers: list[dict], seen: dict) -> None:
+    for layer, saved in zip(_layers(env), layers, strict=True):
+        if "given" in saved:
+            layer.set_state(_decode(saved["given"], seen))
+        vars(layer).update({name: _decode(value, seen) for name, value in saved["attributes"].items()})
+        for part, below in zip(_parts(layer), saved["envs"], strict=True):
+            _restore(part, below, seen)
+
+
+def _kinds(layers: list[dict]) -> str:
+    """Such as `SyncVectorEnv[2 x TimeLimit(CartPoleEnv)]`, in words that can be compared."""
+    names = [layer["class"] + (str([_kinds(part) for part in layer["envs"]]) if layer["envs"] else "") for layer in layers]
+    return "(".join(names) + ")" * (len(names) - 1)
+
+
+def _skipped(name: str, value: Any) -> bool:
+    layer_below = (name == "env" and isinstance(value, gym.Env | VectorEnv)) or name == "envs"
+    return name in SKIPPED or layer_below or _configuration(value)
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def _configuration(value: Any) -> bool:
+    if isinstance(value, list | tuple | dict) and value:
+        return all(map(_configuration, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, CONFIGURATION)
+
+
+def _generator(bits: dict) -> np.random.Generator:
+    bit_generator = getattr(np.random, bits["bit_generator"])()
+    bit_generator.state = bits
+    return np.random.Generator(bit_generator)
+
+
+def _random_state(bits: dict) -> np.random.RandomState:
+    generator = np.random.RandomState()
+    generator.set_state(bits)
+    return generator
+
+
+def _python_random(bits: tuple) -> random.Random:
+    generator = random.Random()
+    generator.setstate(bits)
+    return generator
+
+
+# name: type, value -> plain, plain -> value
+CODECS: dict[str, tuple[type, Callable, Callable]] = {
+    "generator": (np.random.Generator, lambda value: value.bit_generator.state, _generator),
+    "random_state": (np.random.RandomState, lambda value: value.get_state(legacy=False), _random_state),
+    "random": (random.Random, lambda value: value.getstate(), _python_random),
+    "scalar": (np.generic, np.asarray, lambda value: value[()]),
+    "deque": (deque, lambda value: (list(value), value.maxlen), lambda value: deque(*value)),
+}
+
+
+def _encode(value: Any, seen: dict) -> Any:
+    """`value` in plain values; a generator held in two places is saved once, so that it stays one.
+
+    Arguments:
+        seen: identity of a generator -> its number, and the generator, which keeps its identity from being reused.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is np.ndarray and not value.dtype.hasobject:
+        return value.copy(order="K")
+    if type(value) in (list, tuple):
+        return type(value)(_encode(part, seen) for part in value)
+    if type(value) is dict and TAG not in value:
+        return {_key(key): _encode(part, seen) for key, part in value.items()}
+    for name, (kind, plain, _) in CODECS.items():
+        if isinstance(value, kind):
+            number, _ = seen.setdefault(id(value), (len(seen), value))
+            return {TAG: [name, number, _encode(plain(value), seen)]}
+    raise Opaque
+
+
+def _key(key: Any) -> Any:
+    if type(key) not in (bool, int, float, str):
+        raise Opaque
+    return key
+
+
+def _decode(value: Any, seen: dict) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy(order="K")
+    if isinstance(value, list | tuple):
+        return type(value)(_decode(part, seen) for part in value)
+    if isinstance(value, dict) and TAG in value:
+        name, number, plain = value[TAG]
+        if number not in seen:
+            seen[number] = CODECS[name][2](_decode(plain, seen))
+        return seen[number]
+    if isinstance(value, dict):
+        return {key: _decode(part, seen) for key, part in value.items()}
+    return value
