@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bayesrl.replay import Replay
@@ -135,7 +136,7 @@ def write(path: Path, state: dict[str, Any]) -> None:
         CheckpointError: the disk is full or the place not writable.
     """
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(_map_arrays(state), buffer)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +173,24 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"got {path}, which another program or version wrote, wanted the format '{FORMAT}': remove it")
-    return state
+    return _map_tensors(state)
+
+
+def _map_arrays(node: Any) -> Any:
+    """NumPy arrays of nested containers as tensors with a mark."""
+    if isinstance(node, np.ndarray):
+        return {"numpy array": torch.from_numpy(np.array(node))}
+    if isinstance(node, dict):
+        return {key: _map_arrays(value) for key, value in node.items()}
+    return type(node)(map(_map_arrays, node)) if type(node) in (list, tuple) else node
+
+
+def _map_tensors(node: Any) -> Any:
+    """What `_map_arrays` was given."""
+    if isinstance(node, dict):
+        marked = node.keys() == {"numpy array"}
+        return node["numpy array"].numpy() if marked else {key: _map_tensors(value) for key, value in node.items()}
+    return type(node)(map(_map_tensors, node)) if type(node) in (list, tuple) else node
 
 
 def _sync(directory: Path) -> None:

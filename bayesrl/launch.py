@@ -27,14 +27,16 @@ from bayesrl.agent import Agent, EnvSpec
 from bayesrl.checkpoint import CheckpointError, Checkpoints
 from bayesrl.config import ConfigError
 from bayesrl.envs.check import EnvError, check
-from bayesrl.envs.make import make, single
+from bayesrl.envs.make import make
+from bayesrl.envs.single import single
+from bayesrl.envs.workers import WorkerError
 from bayesrl.evaluation import evaluate as play
 from bayesrl.logger import Logger
 from bayesrl.rollout import Environments, Rollout
 from bayesrl.run import Cadence, DivergedError, Run, Solve, Stop, replace_text
 from bayesrl.tracker import Tracker
 
-TOLD = (ConfigError, EnvError, CheckpointError, DivergedError, MemoryError, ValueError, OSError)
+TOLD = (ConfigError, EnvError, WorkerError, CheckpointError, DivergedError, MemoryError, ValueError, OSError)
 
 
 def command(argv: list[str], function: Callable[[list[str]], None]) -> int:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bayesrl.agent import Agent, EnvSpec, Transition
 from bayesrl.envs.check import EnvError
-from bayesrl.envs.make import describe_dead_worker
+from bayesrl.envs.workers import describe_dead_worker
 from bayesrl.envs.spaces import flatten, layout
 
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Tuple
-
 from bayesrl.envs import laws
 from bayesrl.envs.spaces import layout
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 EPISODES, STEPS = 2, 25
 
@@ -48,8 +47,9 @@ def spaces_laws(env: gym.Env) -> None:
             raise EnvError(f"{name}: got {space!r}, wanted a gymnasium.Space; set self.{name} in __init__")
     if isinstance(env.action_space, Box):
         raise EnvError(
-            f"action_space: got {env.action_space}, wanted Discrete, because Q-learning compares finitely many actions; "
-            "discretise it with gymnasium.wrappers.TransformAction(env, lambda i: table[i], gymnasium.spaces.Discrete(n))"
+            f"action_space: got {env.action_space}, wanted Discrete, because Q-learning needs finitely many actions; "
+            "discretise it with gymnasium.wrappers.TransformAction(env, lambda i: table[i], "
+            "gymnasium.spaces.Discrete(n))"
         )
     if not isinstance(env.action_space, Discrete):
         raise EnvError(

@@ -1,8 +1,8 @@
 """DeepSea: one rewarding path of N steps, and every other path looks better (Osband et al., bsuite, 2020).
 
 A diver falls one row a step through an N x N grid and drifts left or right. Which action is "right" is drawn for each
-cell. Right costs 0.01 / N; right in the last column, reached only by N - 1 rights in a row, pays 1. The optimum is 0.99;
-uniformly random actions see the reward once in 2^N episodes.
+cell. Right costs 0.01 / N; right in the last column, reached only by N - 1 rights in a row, pays 1. The optimum is
+0.99; uniformly random actions see the reward once in 2^N episodes.
 
 Shapes: E divers, N rows and columns.
 """
@@ -102,7 +102,7 @@ class DeepSea(gym.Env):
 
 
 class DeepSeaVector(VectorEnv):
-    """E divers in one array, each reset in the step that ends its episode. Arguments as DeepSea's, one mapping for all."""
+    """E divers in one array, each reset in the step that ends its episode; arguments as DeepSea's, one mapping."""
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 

@@ -10,13 +10,12 @@ from functools import partial
 from statistics import median
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
-from gymnasium.error import DependencyNotInstalled
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.single import EnvId, entry, find, guarded, listed, name_of, single
 from bayesrl.envs.workers import Creator
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import DependencyNotInstalled
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 CHOICES = ("auto", "native", "sync", "async")
 MESSAGE = 2e-4  # seconds to send an action to a worker and read its answer

@@ -17,7 +17,7 @@ LEFT, RIGHT = 0, 1
 def river(size: int) -> tuple[ndarray, ndarray]:
     """P [S, A, S], the probability of each next state, and R [S, A], the reward."""
     if size < 3:
-        raise ValueError(f"got size={size}, wanted at least 3 states (two banks and a current); 6 is the usual RiverSwim")
+        raise ValueError(f"got size={size}, wanted at least 3 states; 6 is the usual RiverSwim")
     P, R = np.zeros((size, 2, size)), np.zeros((size, 2))
     for s in range(size):
         P[s, LEFT, max(s - 1, 0)] = 1

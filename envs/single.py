@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import gymnasium as gym
+from bayesrl.envs.check import EnvError, is_env
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.error import DependencyNotInstalled
-
-from bayesrl.envs.check import EnvError, is_env
 
 EXTRAS = {"box2d": "box2d", "classic_control": "classic", "classic-control": "classic"}  # Gymnasium's name -> ours
 
@@ -44,7 +43,7 @@ def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Ca
         _import(module)
     if not isinstance(env_id, str):
         if not callable(env_id):
-            raise EnvError(f"got env_id={env_id!r}, wanted an id or a class; such as 'CartPole-v1' or 'my_module:MyEnv'")
+            raise EnvError(f"got env_id={env_id!r}, wanted an id or a class; try 'CartPole-v1' or 'my_module:Env'")
         return None, env_id
     module_name, _, name = env_id.rpartition(":")
     module = _import(module_name) if module_name else None
@@ -73,7 +72,7 @@ def guarded(build: Callable, env_id: EnvId, creator: Callable | None, kwargs: di
     except EnvError:
         raise
     except DependencyNotInstalled as error:
-        raise EnvError(f"got {name} without a package it needs ({error}), wanted it installed; {_remedy(error)}") from error
+        raise EnvError(f"got {name} without a package that it needs ({error}), wanted it; {_remedy(error)}") from error
     except TypeError as error:
         accepted = _parameters(creator)
         unknown = [] if accepted is None else [key for key in kwargs if key not in accepted]
@@ -82,12 +81,13 @@ def guarded(build: Callable, env_id: EnvId, creator: Callable | None, kwargs: di
                 f"got {listed(unknown)} for {name}, wanted only {listed(accepted)}; rename or remove it"
             ) from error
         raise EnvError(
-            f"got TypeError from {name} ({error}), wanted it built with {listed(kwargs)}; it takes {listed(accepted or [])}"
+            f"got TypeError from {name} ({error}), wanted it built with {listed(kwargs)}; "
+            f"it takes {listed(accepted or [])}"
         ) from error
     except Exception as error:
         raise EnvError(
-            f"got {type(error).__name__} from {name} ({error}), wanted it built with {kwargs}; correct the kwargs or the "
-            "environment"
+            f"got {type(error).__name__} from {name} ({error}), wanted it built with {kwargs}; correct the "
+            "kwargs or the environment"
         ) from error
 
 

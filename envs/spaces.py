@@ -50,8 +50,8 @@ def layout(space: Space) -> Layout:
             width = sum(prod(part.shape) for part in parts)
             return Layout((width,), "uint8" if uniform else "float32", uniform and parts[0].sparse)
     raise ValueError(
-        f"got observation space {space}, wanted Box, Discrete, MultiBinary, MultiDiscrete, or a non-empty Dict or Tuple "
-        "of these; wrap the environment with gymnasium.wrappers.TransformObservation"
+        f"got observation space {space}, wanted Box, Discrete, MultiBinary, MultiDiscrete, or a non-empty Dict or "
+        "Tuple of these; wrap the environment with gymnasium.wrappers.TransformObservation"
     )
 
 

@@ -1,9 +1,9 @@
 """The full state of environments as plain values, so that a run resumes bit for bit.
 
-A state is one dict {"class", "attributes"} for each layer, from the outermost wrapper inwards; plain values are None,
-bool, int, float, str, numpy arrays, and lists, tuples and dicts of them. What is not plain but known is a dict with the
-one key "$" (see CODECS). Configuration, such as spaces and functions, is not saved: restore into an environment made the
-same way.
+A state is one dict {"class", "attributes", "envs"} for each layer, from the outermost wrapper inwards. Plain values are
+None, bool, int, float, str, numpy arrays, and lists, tuples and dicts of them; what is not plain but known, such as a
+random generator, is a dict with the one key "$" (see CODECS). Configuration, such as spaces and functions, is not
+saved: restore into an environment made the same way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import enum
 import functools
 import random
 import types
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +37,7 @@ class Opaque(Exception):
 def capture(vec_env: VectorEnv) -> dict | None:
     """The state of `vec_env`, or None where part of it cannot be read: worker processes, physics engines, open windows.
 
-    An environment with methods get_state() -> dict and set_state(dict) speaks for itself; its np_random is saved anyway.
+    An environment with get_state() -> dict and set_state(dict) speaks for itself; its np_random is saved anyway.
     """
     try:
         return {"layers": _capture(vec_env, {})}
@@ -87,8 +87,8 @@ def _capture(env: Any, seen: dict) -> list[dict]:
             raise Opaque
         if _speaks(layer):
             saved["given"] = _encode(layer.get_state(), seen)
-        own = {name: value for name, value in vars(layer).items() if name in RANDOM or not _speaks(layer)}
-        saved["attributes"] = {name: _encode(value, seen) for name, value in own.items() if not _skipped(name, value)}
+        own = {k: v for k, v in vars(layer).items() if k in RANDOM or not (_speaks(layer) or _skipped(layer, k, v))}
+        saved["attributes"] = {name: _encode(value, seen) for name, value in own.items()}
         saved["envs"] = [_capture(part, seen) for part in _parts(layer)]
         out.append(saved)
     return out
@@ -104,14 +104,16 @@ def _restore(env: Any, layers: list[dict], seen: dict) -> None:
 
 
 def _kinds(layers: list[dict]) -> str:
-    """Such as `SyncVectorEnv[2 x TimeLimit(CartPoleEnv)]`, in words that can be compared."""
-    names = [layer["class"] + (str([_kinds(part) for part in layer["envs"]]) if layer["envs"] else "") for layer in layers]
-    return "(".join(names) + ")" * (len(names) - 1)
+    """In words that can be compared, such as `SyncVectorEnv[2 x TimeLimit > CartPoleEnv]`."""
+    counts = [Counter(_kinds(part) for part in layer["envs"]) for layer in layers]
+    inside = ["[" + ", ".join(f"{n} x {kind}" for kind, n in count.items()) + "]" if count else "" for count in counts]
+    return " > ".join(layer["class"] + part for layer, part in zip(layers, inside, strict=True))
 
 
-def _skipped(name: str, value: Any) -> bool:
-    layer_below = (name == "env" and isinstance(value, gym.Env | VectorEnv)) or name == "envs"
-    return name in SKIPPED or layer_below or _configuration(value)
+def _skipped(layer: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is a layer further in, which is saved by itself, or configuration."""
+    inner = name == "env" and isinstance(value, gym.Env | VectorEnv)
+    return inner or (name == "envs" and value is _parts(layer)) or name in SKIPPED or _configuration(value)
 
 
 # --- values --------------------------------------------------------------------------------------------------------
