@@ -9,20 +9,25 @@ import collections.abc
 import difflib
 import functools
 import inspect
+import math
+import re
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+COMPONENTS = ("agent", "posterior", "network", "exploration", "tracking")  # groups that say what to build
 OPEN = ("env.kwargs",)  # dictionaries that take any key
 RESUMABLE = ("steps", "device", "threads", "stop.", "log.")
 
@@ -44,13 +49,20 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "eval.final_episodes": (int, 1),
     "stop.seconds": (float | None, 0),
     "stop.return": (float | None, None),
-    "solve": (dict | None, None),
     "env.id": (str, None),
     "env.num_envs": (int, 1),
     "env.kwargs": (dict, None),
     "env.imports": (list[str], None),
     "env.vectorization": (typing.Literal["auto", "native", "sync", "async"], None),
 }
+SOLVE: dict[str, tuple[Any, float | None]] = {
+    "solve.every": (int, 1),
+    "solve.episodes": (int, 1),
+    "solve.threshold": (float, None),
+    "solve.max_episodes": (int, 1),
+}  # where `solve` is not null
+
+Check = Callable[[DictConfig], Iterable[str]]  # problems of a configuration
 
 
 class ConfigError(ValueError):
@@ -60,59 +72,138 @@ class ConfigError(ValueError):
         super().__init__("\n".join(dict.fromkeys(problems)))
 
 
-def load(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> DictConfig:
+def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequence[Check] = ()) -> DictConfig:
     """The composed, checked configuration.
 
     Arguments:
         overrides: such as `agent=bayes_dqn`, `steps=1000`, `env.kwargs.size=20`.
         config_dirs: directories searched beside the package's own configurations.
+        checks: further ones, made where the settings are well-formed.
 
     Raises:
         ConfigError: every problem found, one a line.
     """
-    search = [f"hydra.searchpath=[{','.join(Path(d).resolve().as_uri() for d in config_dirs)}]"] if config_dirs else []
     problems: list[str] = []
+    parsed = [parse(text, problems) for text in overrides]
     with initialize_config_module("bayesrl.configs", version_base="1.3"):
-        groups = _groups(search)
+        search = _search(config_dirs)
+        options = groups(search)
         choices, values = [], []
-        for text in overrides:
-            try:
-                override = OverridesParser.create().parse_override(text)
-            except HydraException:
-                problems.append(f"got '{text}', wanted key=value, such as steps=1000 (a value with spaces or commas in quotes)")
-                continue
-            key = override.key_or_group
-            if key not in groups:
-                values.append((text, key))
-            elif override.value() is None or override.value() in groups[key]:
-                choices.append(text)
+        for override in filter(None, parsed):
+            key, value = override.key_or_group, override.value()
+            if key not in options:
+                values.append(override)
+            elif value in options[key] or (value is None and key == "experiment"):
+                choices.append(override.input_line)
             else:
-                problems.append(_unknown(f"{key}={override.value()}", f"a {key}", str(override.value()), groups[key]))
-        base = compose("train", [*search, *choices])
-        good = [text for text, key in values if _exists(base, key, text, groups, problems)]
+                problems.append(_unknown(f"{key}={value}", f"a {key}", str(value), options[key]))
         try:
-            config = compose("train", [*search, *choices, *good])
+            base = compose("train", [*search, *choices])
+            good = [_spelled(override, base, options, problems) for override in values]
+            config = compose("train", [*search, *choices, *filter(None, good)])
+            problems += check(config, checks)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError([*problems, f"got a configuration Hydra refuses: {str(error).splitlines()[0]}"]) from error
-    problems += check(config)
+            problems.append(f"got a configuration that does not compose: {str(error).splitlines()[0]}")
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def check(config: DictConfig) -> list[str]:
-    """Everything wrong with the values of a composed configuration."""
+def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check] = ()) -> DictConfig:
+    """A stored configuration with what may change at a resumption, checked.
+
+    Raises:
+        ConfigError: every problem found, one a line.
+    """
+    problems: list[str] = []
+    config = OmegaConf.create(OmegaConf.to_container(stored))
+    OmegaConf.set_struct(config, True)
+    for override in filter(None, [parse(text, problems) for text in overrides]):
+        key = override.key_or_group
+        if not (key in (*RESUMABLE, "resume") or key.startswith(tuple(k for k in RESUMABLE if k.endswith(".")))):
+            problems.append(
+                f"got {override.input_line} with resume, wanted only {', '.join(k + '*' * k.endswith('.') for k in RESUMABLE)}:"
+                " a resumed run keeps the rest, start a new run to change it"
+            )
+        elif key != "resume" and _spelled(override, config, {}, problems):
+            OmegaConf.update(config, key, override.value())
+    try:
+        problems += check(config, checks)
+    except OmegaConfBaseException as error:
+        problems.append(f"got a stored configuration that does not resolve: {str(error).splitlines()[0]}")
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
+    """Everything wrong with the values of a composed configuration; `checks` are made where nothing else is."""
     problems = []
-    for key, (wanted, least) in SETTINGS.items():
+    wanted = SETTINGS | (SOLVE if OmegaConf.is_dict(config.get("solve")) else {})
+    for key, (kind, least) in wanted.items():
         value = OmegaConf.select(config, key)
-        plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        if not fits(plain, wanted):
-            problems.append(f"got {key}={plain!r}, wanted {spell(wanted)}")
-        elif least is not None and isinstance(plain, int | float) and plain < least:
+        plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        number = isinstance(plain, int | float)
+        if not fits(plain, kind):
+            problems.append(f"got {key}={plain}, wanted {spell(kind)}")
+        elif number and not math.isfinite(plain):
+            problems.append(f"got {key}={plain}, wanted a finite number")
+        elif number and least is not None and plain < least:
             problems.append(f"got {key}={plain}, wanted at least {least}")
-    for name in ("agent", "posterior", "network", "exploration", "tracking"):
-        problems += _check_node(OmegaConf.to_container(config[name], resolve=True), name)
-    return problems
+    known = ("solve", *wanted, *(f"{name}." for name in (*OPEN, *COMPONENTS)))
+    for key in flat(config):
+        if key not in known and not key.startswith(tuple(k for k in known if k.endswith("."))):
+            problems.append(_unknown(key, "a setting", key, [*SETTINGS, *SOLVE]))
+    for name in COMPONENTS:
+        node = config.get(name)
+        if OmegaConf.is_dict(node) and "_target_" in node:
+            problems += _check_node(OmegaConf.to_container(node, resolve=True), name)
+        else:
+            problems.append(f"got {name}={node}, wanted a configuration with a _target_: choose one of its group")
+    return problems or [problem for further in checks for problem in further(config)]
+
+
+def parse(text: str, problems: list[str]) -> Override | None:
+    """An override such as `key=value`; else None, and why not is added to `problems`."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+        override.value()  # a sweep has none
+        return override
+    except HydraException as error:
+        if "sweep" in str(error).lower():
+            problems.append(f"got {text}, wanted one value: start one run for each, or put a text with commas in quotes")
+        else:
+            problems.append(f"got {text}, wanted key=value, such as steps=1000: put a value with special characters in quotes")
+        return None
+
+
+def explain() -> str:
+    """The groups with their options, and every setting with its default and what the files say of it."""
+    with initialize_config_module("bayesrl.configs", version_base="1.3"):
+        config, options = compose("train"), groups([])
+    root = resources.files("bayesrl.configs")
+    files = [("train.yaml", "")]
+    lines = ["Groups (* is the default)"]
+    for group, names in options.items():
+        chosen = re.search(rf"^  - {group}: (\w+)", (root / "train.yaml").read_text(), re.M)
+        default = chosen[1] if chosen else ""
+        lines.append(f"    {group:12} " + "  ".join(f"{name}{'*' * (name == default)}" for name in names))
+        if default in names:
+            files.append((f"{group}/{default}.yaml", f"{group}."))
+    notes = {prefix + key: note for file, prefix in files for key, note in _notes((root / file).read_text()).items()}
+    lines += ["", "Settings and their defaults"]
+    for key, value in flat(config).items():
+        if "_target_" not in key and "_partial_" not in key:
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+            lines.append(f"    {f'{key}={shown}':40} {notes.get(key, '')}".rstrip())
+    return "\n".join(lines)
+
+
+def groups(search: Sequence[str]) -> dict[str, list[str]]:
+    """The options of each group, inside an initialised Hydra."""
+    compose("train", [*search])  # for the search path
+    loader = GlobalHydra.instance().config_loader()
+    return {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
 
 
 def fits(value: Any, wanted: Any) -> bool:
@@ -161,26 +252,38 @@ def flat(config: DictConfig) -> dict[str, Any]:
     return out
 
 
-def _groups(search: list[str]) -> dict[str, list[str]]:
-    compose("train", search)  # for the search path
-    loader = GlobalHydra.instance().config_loader()
-    return {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
+def _search(config_dirs: Sequence[str]) -> list[str]:
+    places = ",".join(f"'file://{Path(place).resolve()}'" for place in config_dirs)
+    return [f"hydra.searchpath=[{places}]"] if config_dirs else []
 
 
-def _exists(base: DictConfig, key: str, text: str, groups: dict[str, list[str]], problems: list[str]) -> bool:
-    """Whether a dotted key is one of the configuration's; else why not is added to `problems`."""
-    if text.startswith(("+", "~")) or any(key.startswith(f"{name}.") for name in OPEN):
-        return True
+def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]], problems: list[str]) -> str | None:
+    """How Hydra wants an override that names something of `base`; else None, and why not is added to `problems`."""
+    text, key = override.input_line, override.key_or_group
+    plain = text.lstrip("+")
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(base, parent) if parent else base
+    if override.is_delete() or key in OPEN or any(key.startswith(f"{name}.") for name in OPEN):
+        return text if override.is_delete() else f"++{plain}"
     if OmegaConf.is_dict(node) and leaf in node:
-        return True
-    if node is None and parent in SETTINGS:
-        return True
-    options = [str(k) for k in node] if OmegaConf.is_dict(node) else [str(k) for k in [*base, *groups]]
-    where = f"a key of {parent}" if OmegaConf.is_dict(node) and parent else "a setting"
-    problems.append(_unknown(text, where, leaf if OmegaConf.is_dict(node) else key, options))
-    return False
+        return plain
+    if key in SOLVE or key.split(".")[0] in COMPONENTS:
+        return f"++{plain}"  # `check` compares it with what can be built
+    inside = parent and OmegaConf.is_dict(node)
+    names = [str(k) for k in node] if inside else [*SETTINGS, *options]  # type: ignore[union-attr]
+    problems.append(_unknown(text, f"a key of {parent}" if inside else "a setting", leaf if inside else key, names))
+    return None
+
+
+def _notes(text: str) -> dict[str, str]:
+    """The comments of a YAML file by the dotted name of their key."""
+    out: dict[str, str] = {}
+    path: list[str] = []
+    for indent, key, rest in re.findall(r"^( *)(\w+):(.*)$", text, re.M):
+        path = [*path[: len(indent) // 2], key]
+        if note := rest.partition(" # ")[2].strip():
+            out[".".join(path)] = note
+    return out
 
 
 def _unknown(text: str, what: str, name: str, options: Sequence[str]) -> str:

@@ -12,10 +12,10 @@ from statistics import median
 import gymnasium as gym
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.single import EnvId, entry, find, guarded, listed, name_of, single
-from bayesrl.envs.workers import Creator
+from bayesrl.envs.workers import Creator, Workers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 CHOICES = ("auto", "native", "sync", "async")
 MESSAGE = 2e-4  # seconds to send an action to a worker and read its answer
@@ -62,7 +62,7 @@ def make(
         return SyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "sync"
     creators = [Creator(single, i, name_of(env_id), env_id, kwargs, imports) for i in range(num_envs)]
     try:
-        return AsyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "async"
+        return Workers(creators, autoreset_mode=AutoresetMode.SAME_STEP), "async"
     except (EOFError, ConnectionError) as error:
         raise EnvError(
             f"got a worker process that ended while it built {name_of(env_id)}, wanted {num_envs} that live; make it "

@@ -18,15 +18,15 @@ def river(size: int) -> tuple[ndarray, ndarray]:
     """P [S, A, S], the probability of each next state, and R [S, A], the reward."""
     if size < 3:
         raise ValueError(f"got size={size}, wanted at least 3 states; 6 is the usual RiverSwim")
-    P, R = np.zeros((size, 2, size)), np.zeros((size, 2))
+    flow, reward = np.zeros((size, 2, size)), np.zeros((size, 2))
     for s in range(size):
-        P[s, LEFT, max(s - 1, 0)] = 1
+        flow[s, LEFT, max(s - 1, 0)] = 1
     for s in range(1, size - 1):
-        P[s, RIGHT, s - 1 : s + 2] = 0.05, 0.6, 0.35
-    P[0, RIGHT, :2] = 0.4, 0.6
-    P[-1, RIGHT, -2:] = 0.4, 0.6
-    R[0, LEFT], R[-1, RIGHT] = 0.005, 1
-    return P, R
+        flow[s, RIGHT, s - 1 : s + 2] = 0.05, 0.6, 0.35
+    flow[0, RIGHT, :2] = 0.4, 0.6
+    flow[-1, RIGHT, -2:] = 0.4, 0.6
+    reward[0, LEFT], reward[-1, RIGHT] = 0.005, 1
+    return flow, reward
 
 
 class RiverSwim(gym.Env):

@@ -30,7 +30,7 @@ CONFIGURATION = (
 )  # fmt: skip
 
 
-class Opaque(Exception):
+class OpaqueError(Exception):
     """A value that is neither plain nor known."""
 
 
@@ -41,7 +41,7 @@ def capture(vec_env: VectorEnv) -> dict | None:
     """
     try:
         return {"layers": _capture(vec_env, {})}
-    except (Opaque, RecursionError):
+    except (OpaqueError, RecursionError):
         return None
 
 
@@ -84,7 +84,7 @@ def _capture(env: Any, seen: dict) -> list[dict]:
     out = []
     for layer, saved in zip(_layers(env), _skeleton(env), strict=True):
         if isinstance(layer, AsyncVectorEnv):
-            raise Opaque
+            raise OpaqueError
         if _speaks(layer):
             saved["given"] = _encode(layer.get_state(), seen)
         own = {k: v for k, v in vars(layer).items() if k in RANDOM or not (_speaks(layer) or _skipped(layer, k, v))}
@@ -171,12 +171,12 @@ def _encode(value: Any, seen: dict) -> Any:
         if isinstance(value, kind):
             number, _ = seen.setdefault(id(value), (len(seen), value))
             return {TAG: [name, number, _encode(plain(value), seen)]}
-    raise Opaque
+    raise OpaqueError
 
 
 def _key(key: Any) -> Any:
     if type(key) not in (bool, int, float, str):
-        raise Opaque
+        raise OpaqueError
     return key
 
 

@@ -6,11 +6,12 @@ import multiprocessing.connection
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 
 
 class WorkerError(RuntimeError):
@@ -37,7 +38,7 @@ class Creator(NamedTuple):
 
 
 class Named(gym.Wrapper):
-    """Lets an exception say which environment it came from, and in which process."""
+    """Lets an exception say which environment it came from; as plain text, which every process can read."""
 
     def __init__(self, env: gym.Env, index: int, name: str) -> None:
         super().__init__(env)
@@ -59,6 +60,29 @@ class Named(gym.Wrapper):
             ) from error
 
 
+class Workers(AsyncVectorEnv):
+    """Gymnasium's, which raises all errors of a step as one, and closes also where a worker has died."""
+
+    def _raise_if_errors(self, successes: Sequence[bool]) -> None:
+        # Gymnasium's own prints each traceback as a format string, and fails on those with a % in them.
+        errors = sorted((self.error_queue.get() for ok in successes if not ok), key=lambda error: error[0])
+        messages = []
+        for index, kind, value, trace in errors:
+            self.parent_pipes[index].close()
+            self.parent_pipes[index] = None
+            named = f"environment {index} (pid {self.processes[index].pid}) raised {kind.__name__}: {value}\n\n{trace}"
+            messages.append(str(value) if kind is WorkerError else named)
+        if messages:
+            self._state = AsyncState.DEFAULT
+            raise WorkerError("\n".join(messages))
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        idle = self._state is AsyncState.DEFAULT
+        if describe_dead_worker(self, timeout=0 if idle else 0.5):
+            self._state, terminate = AsyncState.DEFAULT, True
+        super().close_extras(timeout, terminate)
+
+
 def describe_dead_worker(vec_env: VectorEnv, timeout: float = 0.5) -> str | None:
     """Which worker processes ended without being asked to, or None; ask when a step failed with a closed pipe.
 
@@ -69,7 +93,10 @@ def describe_dead_worker(vec_env: VectorEnv, timeout: float = 0.5) -> str | None
     if not isinstance(vec_env, AsyncVectorEnv) or vec_env.closed:
         return None
     workers = vec_env.processes
-    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout)
+    ended = multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout)
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(timeout=1)  # its pipes close a moment before it has an exit code
     dead = [
         f"environment {i} ({getattr(creator, 'name', 'unnamed')}, pid {worker.pid}) {_ending(worker.exitcode)}"
         for i, (worker, creator) in enumerate(zip(workers, vec_env.env_fns, strict=True))

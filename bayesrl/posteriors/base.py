@@ -105,6 +105,13 @@ class Learner(Posterior):
         loss = (batch.weight * nll.flatten(2).sum(2) if nll.dim() > 2 else batch.weight * nll).mean()
         return loss, {"nll": loss}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Learner:
+        """Moving a learner, or changing its precision, takes the optimiser's state along."""
+        super()._apply(fn, recurse)
+        for state in self.optimizer.state.values() if self.optimizer is not None else ():
+            state.update({name: fn(value) for name, value in state.items() if isinstance(value, Tensor)})
+        return self
+
     def get_extra_state(self) -> dict:
         return self.optimizer.state_dict() if self.optimizer is not None else {}
 

@@ -84,8 +84,12 @@ class Hypermodel(Learner):
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
-        width = self.index_dim + (self.log_d.numel() if self.log_d is not None else 0)
-        return torch.randn(n, width, generator=generator, device=self.m.device, dtype=self.m.dtype)
+        return torch.randn(n, self.width, generator=generator, device=self.m.device, dtype=self.m.dtype)
+
+    @property
+    def width(self) -> int:
+        """Length of an index."""
+        return self.index_dim + (self.log_d.numel() if self.log_d is not None else 0)
 
     def tags(self, n: int) -> Tensor:
         if not self.perturbation:
@@ -125,7 +129,7 @@ class Hypermodel(Learner):
         return learned + torch.einsum("eam,em->ea", self.prior_features(x), z[:, : self.index_dim])
 
     def mean(self, x: Tensor) -> Tensor:
-        return self(torch.zeros_like(self.index(1)), x)[0]
+        return self(x.new_zeros(1, self.width), x)[0]
 
     # --- learn -------------------------------------------------------------------------------------------------
 
