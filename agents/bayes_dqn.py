@@ -49,7 +49,7 @@ class BayesDQN(nn.Module):
         tracking: nn.Module | None = None,
         scaling: Scaling | None = None,
         discount: float = 0.99,
-        n_step: int = 3,
+        n_step: int = 2,
         batch_size: int = 128,
         capacity: int = 100_000,
         learning_starts: int = 500,
@@ -97,7 +97,8 @@ class BayesDQN(nn.Module):
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        return greedy(self.posterior.mean(self.scaling.obs(obs)), mask)
+        """The target's mean decides: an average of recent learners, steadier than the last one."""
+        return greedy(self.target.mean(self.scaling.obs(obs)), mask)
 
     @torch.no_grad()
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:

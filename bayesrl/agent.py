@@ -18,11 +18,11 @@ class EnvSpec(NamedTuple):
     """What an agent must know of its environments before the first step.
 
     Attributes:
-        shape: of one observation as the agent sees it; Discrete and Dict observations are flat.
-        dtype: torch.uint8 for pixels and binary observations, torch.float32 otherwise.
+        shape: of one observation as the agent sees it; Dict observations are flat.
+        dtype: torch.float32; torch.uint8 for pixels; torch.int64 for indices of the ones in a binary vector.
         actions: A, the number of discrete actions.
         num_envs: E.
-        sparse: observations are binary with few ones (one-hot).
+        categories: length of that binary vector; its own value as an index points to nothing. 0 without indices.
         masked: environments give `info["action_mask"]`.
     """
 
@@ -30,7 +30,7 @@ class EnvSpec(NamedTuple):
     dtype: torch.dtype
     actions: int
     num_envs: int = 1
-    sparse: bool = False
+    categories: int = 0
     masked: bool = False
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bayesrl.replay import Replay
 
@@ -41,6 +42,7 @@ class Checkpoints:
             raise ValueError(f"got checkpoint.keep={keep}, wanted at least 1")
         self.run_dir, self.keep = run_dir, keep
         self.rows = 0  # replay rows already on disk
+        self._rows_at: dict[int, int] = {}  # replay rows of each checkpoint
 
     def steps(self) -> list[int]:
         """Transitions of the checkpoints on disk, oldest first."""
@@ -59,16 +61,21 @@ class Checkpoints:
             self.rows = replay.rows
         rows = 0 if replay is None else replay.rows
         write(self._path(step), {"format": FORMAT, "step": step, "replay_rows": rows, **state})
+        self._rows_at[step] = rows
         for old in self.steps()[: -self.keep]:
             self._path(old).unlink()
         if replay is not None:
-            needed = min(rows, read(self._path(self.steps()[0]))["replay_rows"]) - replay.T
+            oldest = self.steps()[0]
+            if oldest not in self._rows_at:
+                self._rows_at[oldest] = read(self._path(oldest))["replay_rows"]
             for first, last in self._segments():
-                if last <= needed:
+                if last <= self._rows_at[oldest] - replay.T:
                     self._segment(first, last).unlink()
 
-    def load(self, warn: Callable[[str], None] = print) -> dict[str, Any]:
-        """The newest checkpoint that can be read; unreadable newer ones are named by `warn` and passed over.
+    def load(self, replay: Replay | None = None, warn: Callable[[str], None] = print) -> dict[str, Any]:
+        """The newest checkpoint that can be read, and `replay` filled as it was then.
+
+        Unreadable newer ones are named by `warn` and passed over.
 
         Raises:
             CheckpointError: there is none.
@@ -77,29 +84,40 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 state = read(self._path(step))
+                columns = {} if replay is None else self._columns(state["replay_rows"], replay.T)
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
             for problem in problems:
                 warn(f"{problem}; going on from the one at {step:,} transitions")
+            if replay is not None and columns:
+                replay.restore(columns, state["replay_rows"])
+            self.rows = state["replay_rows"]
             return state
         raise CheckpointError(
             "; ".join(problems) or f"got {self.run_dir}, which has no checkpoint, wanted a run directory of bayesrl.train"
         )
 
-    def load_replay(self, replay: Replay, rows: int) -> None:
-        """Fill the replay as it was when it had seen `rows` rows, and forget what was stored beyond.
+    def forget_after(self, step: int) -> None:
+        """Put aside what lies beyond `step`, which a resumed run passes over and would write again."""
+        for later in self.steps():
+            if later > step:
+                self._path(later).rename(self._path(later).with_suffix(".unreadable"))
+        for first, last in self._segments():
+            if first >= self.rows:
+                self._segment(first, last).unlink()
+
+    def _columns(self, rows: int, capacity: int) -> dict[str, Tensor]:
+        """The newest `capacity` rows of a memory that has seen `rows` of them.
 
         Raises:
             CheckpointError: a part of it is missing or unreadable.
         """
-        parts, have = [], max(0, rows - replay.T)
+        parts, have = [], max(0, rows - capacity)
         for first, last in self._segments():
-            if first >= rows:
-                self._segment(first, last).unlink()
-            elif last > have:
-                if first > have:
-                    break
+            if first > have or first >= rows:
+                break
+            if last > have:
                 columns = read(self._segment(first, last))["columns"]
                 parts.append({name: column[have - first : rows - first] for name, column in columns.items()})
                 have = min(last, rows)
@@ -108,15 +126,7 @@ class Checkpoints:
                 f"got a replay that lacks the rows from {have:,} to {rows:,} in {self.run_dir / 'replay'}, wanted them all: "
                 "restore the missing file, or start a new run"
             )
-        if parts:
-            replay.restore({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows)
-        self.rows = rows
-
-    def forget_after(self, step: int) -> None:
-        """Remove checkpoints beyond `step`: unreadable ones that a resumed run passes over."""
-        for later in self.steps():
-            if later > step:
-                self._path(later).unlink()
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
     def _path(self, step: int) -> Path:
         return self.run_dir / "checkpoints" / f"{step:012d}.pt"
@@ -137,11 +147,25 @@ def write(path: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(_map_arrays(state), buffer)
+    try:
+        replace(path, buffer.getbuffer())
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}, and go on with resume={path.parent.parent}, whose earlier checkpoints are whole"
+        ) from error
+
+
+def replace(path: Path, content: bytes | memoryview) -> None:
+    """Write `content` so that `path` holds all of it or what it held before, also after a loss of power.
+
+    Raises:
+        CheckpointError: the disk is full or the place not writable.
+    """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            file.write(buffer.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -150,10 +174,8 @@ def write(path: Path, state: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         remedy = "free some space" if error.errno == errno.ENOSPC else "make the directory writable"
-        raise CheckpointError(
-            f"got '{error.strerror}' writing {path} ({buffer.tell() / 2**20:.1f} MiB), wanted it saved: {remedy} and go on "
-            f"with resume={path.parent.parent}; earlier checkpoints are whole"
-        ) from error
+        size = f"{len(content) / 2**20:.1f} MiB"
+        raise CheckpointError(f"got '{error.strerror}' writing {path} ({size}), wanted it saved: {remedy}") from error
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ SOLVE: dict[str, tuple[Any, float | None]] = {
     "solve.episodes": (int, 1),
     "solve.threshold": (float, None),
     "solve.max_episodes": (int, 1),
-}  # where `solve` is not null
+}  # where given
 
 Check = Callable[[DictConfig], Iterable[str]]  # problems of a configuration
 
@@ -96,7 +96,7 @@ def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequ
             elif value in options[key] or (value is None and key == "experiment"):
                 choices.append(override.input_line)
             else:
-                problems.append(_unknown(f"{key}={value}", f"a {key}", str(value), options[key]))
+                problems.append(_unknown(f"{key}={value}", f"an option of {key}", str(value), options[key]))
         try:
             base = compose("train", [*search, *choices])
             good = [_spelled(override, base, options, problems) for override in values]
@@ -139,7 +139,8 @@ def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check
 def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     """Everything wrong with the values of a composed configuration; `checks` are made where nothing else is."""
     problems = []
-    wanted = SETTINGS | (SOLVE if OmegaConf.is_dict(config.get("solve")) else {})
+    solve = config.get("solve") or {}
+    wanted = SETTINGS | {key: rule for key, rule in SOLVE.items() if key.removeprefix("solve.") in solve}
     for key, (kind, least) in wanted.items():
         value = OmegaConf.select(config, key)
         plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
@@ -151,9 +152,9 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
         elif number and least is not None and plain < least:
             problems.append(f"got {key}={plain}, wanted at least {least}")
     known = ("solve", *wanted, *(f"{name}." for name in (*OPEN, *COMPONENTS)))
-    for key in flat(config):
+    for key, value in flat(config).items():
         if key not in known and not key.startswith(tuple(k for k in known if k.endswith("."))):
-            problems.append(_unknown(key, "a setting", key, [*SETTINGS, *SOLVE]))
+            problems.append(_unknown(f"{key}={value}", "a setting", key, [*SETTINGS, *SOLVE]))
     for name in COMPONENTS:
         node = config.get(name)
         if OmegaConf.is_dict(node) and "_target_" in node:
@@ -167,14 +168,13 @@ def parse(text: str, problems: list[str]) -> Override | None:
     """An override such as `key=value`; else None, and why not is added to `problems`."""
     try:
         override = OverridesParser.create().parse_override(text)
-        override.value()  # a sweep has none
-        return override
-    except HydraException as error:
-        if "sweep" in str(error).lower():
-            problems.append(f"got {text}, wanted one value: start one run for each, or put a text with commas in quotes")
-        else:
-            problems.append(f"got {text}, wanted key=value, such as steps=1000: put a value with special characters in quotes")
+    except HydraException:
+        problems.append(f"got {text}, wanted key=value, such as steps=1000: put a value with special characters in quotes")
         return None
+    if override.is_sweep_override():
+        problems.append(f"got {text}, wanted one value: start a run for each, or put a text with commas in quotes")
+        return None
+    return override
 
 
 def explain() -> str:

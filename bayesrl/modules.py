@@ -8,38 +8,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 
-class OneHotLinear(nn.Linear):
-    """A first layer for sparse binary inputs, weights from N(0, std^2) whatever the input's width.
+class OneHotLinear(nn.Module):
+    """A linear layer on binary vectors of `categories` entries, given as indices of their ones: [B, k] -> [B, units].
 
-    The usual 1/sqrt(width) would scale a one-hot input of 400 entries by 1/20 and leave nothing but the bias.
+    Costs k rows instead of a product with the whole matrix. The index `categories` points to a row of zeros that
+    stays zero. Weights start from N(0, std^2): the usual 1/sqrt(width) would leave nothing of a one-hot but the bias.
     """
 
-    def __init__(self, inputs: int, outputs: int, std: float) -> None:
-        self.std = std
-        super().__init__(inputs, outputs)
+    def __init__(self, categories: int, units: int, std: float = 0.1) -> None:
+        super().__init__()
+        self.categories, self.std = categories, std
+        self.weight = nn.Parameter(torch.empty(categories + 1, units))
+        self.bias = nn.Parameter(torch.empty(units))
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=self.std)
         nn.init.zeros_(self.bias)
+        with torch.no_grad():
+            self.weight[self.categories] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.embedding(x, self.weight, padding_idx=self.categories).sum(-2) + self.bias
 
 
 class MLP(nn.Sequential):
-    """A multilayer perceptron: [B, *] -> [B, hidden[-1]], ReLU after every layer."""
+    """A multilayer perceptron: [B, *] -> [B, hidden[-1]], ReLU after every layer.
 
-    def __init__(self, shape: Sequence[int], hidden: Sequence[int], sparse: bool = False, std: float = 0.1) -> None:
+    Arguments:
+        shape: of one input.
+        hidden: layer widths.
+        categories: where inputs are indices of ones, the length of the binary vector they point into.
+    """
+
+    def __init__(self, shape: Sequence[int], hidden: Sequence[int], categories: int = 0) -> None:
         if not hidden or min(hidden) < 1:
             raise ValueError(f"got hidden={list(hidden)}, wanted one or more positive layer widths, such as [128, 128]")
-        width = math.prod(shape)
-        layers: list[nn.Module] = [nn.Flatten()]
-        for i, units in enumerate(hidden):
-            layers += [OneHotLinear(width, units, std) if sparse and i == 0 else nn.Linear(width, units), nn.ReLU()]
-            width = units
+        first = OneHotLinear(categories, hidden[0]) if categories else nn.Linear(math.prod(shape), hidden[0])
+        layers: list[nn.Module] = [nn.Flatten(), first, nn.ReLU()]
+        for width, units in pairwise(hidden):
+            layers += [nn.Linear(width, units), nn.ReLU()]
         super().__init__(*layers)
-        self.features = width
+        self.features = hidden[-1]
 
 
 class Streams(nn.Module):
@@ -73,15 +89,18 @@ def init_prior_(body: nn.Module) -> nn.Module:
     for module in body.modules():
         if callable(reset := getattr(module, "reset_parameters", None)):
             reset()
-        weight = getattr(module, "weight", None)
+        if isinstance(module, OneHotLinear):
+            with torch.no_grad():
+                module.weight[:-1].normal_()
+            first = False
+            continue
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if not isinstance(weight, Tensor) or weight.dim() < 2:
             continue
-        bias = getattr(module, "bias", None)
         fan_in = weight[0].numel()
-        sparse = isinstance(module, OneHotLinear)
-        std = (1.0 if sparse else (fan_in + 1) ** -0.5) if first else (2 / fan_in) ** 0.5
+        std = (fan_in + 1) ** -0.5 if first else (2 / fan_in) ** 0.5
         nn.init.normal_(weight, std=std)
         if isinstance(bias, Tensor):
-            nn.init.normal_(bias, std=std) if first and not sparse else nn.init.zeros_(bias)
+            nn.init.normal_(bias, std=std) if first else nn.init.zeros_(bias)
         first = False
     return body

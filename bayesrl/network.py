@@ -90,17 +90,17 @@ class Network:
 
 
 def mlp(
-    shape: Sequence[int], outputs: int, sparse: bool = False, hidden: Sequence[int] = (128, 128), dueling: bool = False
+    shape: Sequence[int], outputs: int, categories: int = 0, hidden: Sequence[int] = (128, 128), dueling: bool = False
 ) -> Network:
     """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
 
     Arguments:
-        sparse: inputs are binary with few ones (one-hot); sets the first layer's initial scale.
+        categories: where inputs are indices of ones, the length of the binary vector they point into.
         hidden: layer widths; the last is D.
         dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
     """
     if not dueling:
-        return Network(MLP(shape, hidden, sparse), outputs)
+        return Network(MLP(shape, hidden, categories), outputs)
     if len(hidden) < 2:
         raise ValueError(f"got hidden={list(hidden)} with a dueling head, wanted two or more layer widths, such as [128, 128]")
-    return Network(Streams(MLP(shape, hidden[:-1], sparse), hidden[-1]), outputs, dueling=True)
+    return Network(Streams(MLP(shape, hidden[:-1], categories), hidden[-1]), outputs, dueling=True)

@@ -66,8 +66,8 @@ class Environments:
         self.env, self.discount, self.device = env, discount, torch.device(device)
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.first_action = int(space.start)
-        shape, dtype, sparse = layout(env.single_observation_space)
-        self._spec = EnvSpec(shape, getattr(torch, dtype), int(space.n), env.num_envs, sparse, False)
+        shape, dtype, categories = layout(env.single_observation_space)
+        self._spec = EnvSpec(shape, getattr(torch, dtype), int(space.n), env.num_envs, categories, False)
         self.steps = 0
         self.finished: list[Episode] = []
         self._returns = np.zeros((3, env.num_envs))  # undiscounted, discounted, next discount
@@ -148,7 +148,7 @@ class Environments:
         return true_next, mask
 
     def _check(self, obs: np.ndarray, reward: np.ndarray) -> None:
-        if obs.dtype != np.uint8 and not np.isfinite(obs).all():
+        if obs.dtype == np.float32 and not np.isfinite(obs).all():
             i, *where = (int(k) for k in np.argwhere(~np.isfinite(obs))[0])
             raise EnvError(
                 f"got the observation {obs[(i, *where)]} at index {where} from environment {i} at its step {self.steps}, "

@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from bayesrl.checkpoint import CheckpointError, Checkpoints
+from bayesrl.checkpoint import Checkpoints, replace
+from bayesrl.envs.check import EnvError
 from bayesrl.envs.state import capture, restore
-from bayesrl.evaluation import evaluate
+from bayesrl.envs.workers import WorkerError
+from bayesrl.evaluation import Evaluation, evaluate
 from bayesrl.logger import Logger
 from bayesrl.rollout import Environments, Rollout
 from bayesrl.tracker import Tracker
@@ -110,7 +115,8 @@ class Run:
         self.seconds = 0.0
         self.saved = -1
         self.starting = True
-        self.signal: int | None = None
+        self.signal: int | None = None  # that ended training early
+        self.cuts: list[int] = []  # replay rows after which a resumption began new episodes
         self._warned = False
         self._row = (0.0, 0)
 
@@ -119,18 +125,26 @@ class Run:
     def train(self, steps: int) -> dict:
         """Go on until `steps` transitions in total, or a reason to stop; returns what `result.json` holds.
 
+        A signal ends it at the next boundary, saved; the result then lacks the evaluation, so that it ends soon.
+
         Raises:
-            DivergedError: the loss is not finite; the last checkpoint is from before.
+            DivergedError: the loss or a parameter is not finite; the last checkpoint is from before.
+            EnvError, WorkerError: an environment failed; what was learned before is saved.
         """
         rollout, began, before = self.rollout, time.perf_counter(), self.seconds
         self._row = (began, rollout.transitions)
-        total = None if self.solve else steps
-        bar = tqdm(total=total, initial=rollout.transitions, unit=" steps", dynamic_ncols=True, mininterval=0.2)
+        bar = tqdm(
+            total=None if self.solve else steps,
+            initial=rollout.transitions,
+            unit=" steps",
+            dynamic_ncols=True,
+            mininterval=0.2 if sys.stderr.isatty() else 10,
+        )
         with self._interruptible(), bar:
             while not self._done(steps, time.perf_counter() - began):
                 with rollout.clock("log"):
                     self.tracker.before(rollout.agent, rollout.envs, self.starting)
-                made = rollout.step()
+                made = self._step()
                 self.starting = bool(rollout.envs.start.any())
                 self.seconds = before + time.perf_counter() - began
                 with rollout.clock("log"):
@@ -141,7 +155,16 @@ class Run:
                     self._events(made)
             with rollout.clock("log"):
                 self.save()
+        if self.signal is not None:
+            self.say(f"{signal.Signals(self.signal).name}: saved at {rollout.transitions:,} transitions")
         return self._finish()
+
+    def _step(self) -> int:
+        try:
+            return self.rollout.step()
+        except (EnvError, WorkerError) as error:
+            self.save(environments=False)
+            raise type(error)(f"{error}; saved at {self.saved:,} transitions, go on with resume={self.run_dir}") from error
 
     def _done(self, steps: int, seconds: float) -> bool:
         if self.signal is not None or (self.stop.seconds is not None and seconds >= self.stop.seconds):
@@ -168,11 +191,19 @@ class Run:
 
     def _test(self, episodes: int) -> tuple[float, float]:
         seed = self.seed + 1_000_003 * (1 + self.rollout.transitions)
-        result = evaluate(self.rollout.agent, self.test_envs, episodes, seed % 2**31)
+        result = self._evaluate(episodes, seed % 2**31)
         return result.mean, float(result.lengths.mean())
 
+    def _evaluate(self, episodes: int, seed: int) -> Evaluation:
+        """Play test episodes; environments that use global generators change nothing of training either."""
+        before = rng_state()
+        try:
+            return evaluate(self.rollout.agent, self.test_envs, episodes, seed)
+        finally:
+            restore_rng(before)
+
     def _log(self, row: dict[str, float]) -> None:
-        self._check_loss()
+        self._check_finite()
         row = self.tracker.metrics(self.rollout.agent, self.rollout) | row
         then, transitions = self._row
         self._row = (time.perf_counter(), self.rollout.transitions)
@@ -182,13 +213,18 @@ class Run:
             self.say("warning: the posterior's draws agree to a thousandth; it has collapsed to a point and explores no more")
         self.logger.log(self.rollout.transitions, row)
 
-    def _check_loss(self) -> None:
-        loss = self.rollout.info.get("loss")
+    def _check_finite(self) -> None:
+        loss, agent = self.rollout.info.get("loss"), self.rollout.agent
+        got = None
         if loss is not None and not math.isfinite(loss):
+            got = f"the loss {float(loss)}"
+        elif isinstance(agent, nn.Module):
+            got = next((f"a parameter {name} that is not finite" for name, p in agent.named_parameters() if not p.isfinite().all()), None)
+        if got is not None:
+            where = f"resume={self.run_dir} goes on from {self.saved:,} transitions" if self.saved >= 0 else "there is none yet"
             raise DivergedError(
-                f"got the loss {float(loss)} after {self.rollout.updates:,} updates, wanted a finite number: lower the "
-                f"learning rate, posterior.optimizer.lr; the last good checkpoint is "
-                f"{f'at {self.saved:,} transitions' if self.saved >= 0 else 'none'}"
+                f"got {got} after {self.rollout.updates:,} updates, wanted finite numbers: start a new run with a lower "
+                f"learning rate, posterior.optimizer.lr; of good checkpoints, {where}"
             )
 
     def _postfix(self) -> str:
@@ -198,65 +234,84 @@ class Run:
 
     # --- saving ------------------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write a checkpoint, unless there is one of this moment or the loss is not finite."""
+    def save(self, environments: bool = True) -> None:
+        """Write a checkpoint, unless there is one of this moment; without `environments`, new episodes follow it."""
         if self.rollout.transitions == self.saved:
             return
-        self._check_loss()
+        self._check_finite()
         agent = self.rollout.agent
         state = {
             "agent": agent.state_dict(),
             "rollout": self.rollout.state(),
             "tracker": self.tracker.state(),
-            "envs": self.rollout.envs.state(capture(self.rollout.envs.env)),
+            "envs": self.rollout.envs.state(capture(self.rollout.envs.env) if environments else None),
             "rng": rng_state(),
-            "run": {"seconds": self.seconds, "solved_at": self.solved_at, "starting": self.starting},
+            "run": {
+                "seconds": self.seconds, "solved_at": self.solved_at, "starting": self.starting, "cuts": self.cuts,
+                "info": self.rollout.info,
+            },
         }
         self.checkpoints.save(self.rollout.transitions, state, agent.replay)
         self.saved = self.rollout.transitions
 
     def resume(self, state: dict) -> None:
-        """Put back a checkpoint; the environments, where their state is not known, begin new episodes."""
+        """Put back a checkpoint, beside the replay; environments whose state is not known begin new episodes."""
         agent, envs = self.rollout.agent, self.rollout.envs
         agent.load_state_dict(state["agent"])
-        if agent.replay is not None:
-            self.checkpoints.load_replay(agent.replay, state["replay_rows"])
         self.rollout.restore(state["rollout"])
         self.tracker.restore(state["tracker"])
         self.seconds, self.solved_at = state["run"]["seconds"], state["run"]["solved_at"]
+        self.rollout.info, self.cuts = state["run"]["info"], state["run"]["cuts"]
         self.saved = state["step"]
         if state["envs"]["env"] is not None:
             restore(envs.env, state["envs"]["env"])
             envs.restore(state["envs"])
             self.starting = state["run"]["starting"]
         else:
-            self.say("the environments' state cannot be saved: new episodes begin")
+            self.say("the environments' state could not be saved: new episodes begin")
+            self.cuts = [*self.cuts, state["replay_rows"] - 1]
+        if agent.replay is not None:
+            for row in self.cuts:  # so that no n-step window reaches from one episode into another
+                if row >= max(0, agent.replay.rows - agent.replay.T):
+                    agent.replay.columns["done"][row % agent.replay.T] = True
         restore_rng(state["rng"])
 
     def _finish(self) -> dict:
         rollout = self.rollout
-        result = evaluate(rollout.agent, self.test_envs, self.cadence.final_episodes, self.seed + 7)
-        if self.logger.last_step < rollout.transitions:
-            self._log({"eval/mean_reward": result.mean, "eval/mean_ep_length": float(result.lengths.mean())})
         out = {
             "steps": rollout.transitions,
             "episodes": rollout.episodes,
-            "eval_return_mean": result.mean,
-            "eval_return_ci": list(result.interval()),
+            "eval_return_mean": None,
+            "eval_return_ci": None,
             "seconds": round(self.seconds, 3),
         }
+        if self.signal is None:
+            result = self._evaluate(self.cadence.final_episodes, self.seed + 7)
+            out |= {"eval_return_mean": result.mean, "eval_return_ci": list(result.interval())}
+            if self.logger.last_step < rollout.transitions:
+                self._log({"eval/mean_reward": result.mean, "eval/mean_ep_length": float(result.lengths.mean())})
         if self.solve:
             out["episodes_to_solve"] = self.solved_at
-        replace_text(self.run_dir / "result.json", json.dumps(out, indent=2) + "\n")
+        replace(self.run_dir / "result.json", (json.dumps(out, indent=2) + "\n").encode())
         total = sum(rollout.clock.seconds.values()) or 1.0
         shares = {part: s / total for part, s in rollout.clock.seconds.items()}
         slowest = max(shares, key=lambda part: shares[part])
         self.say("time: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()) + f"; bottleneck: {slowest}")
-        low, high = out["eval_return_ci"]
+        if self.signal is not None:
+            self.say(f"go on with: python -m bayesrl.train resume={self.run_dir}")
+            return out
+        low, high = result.interval()
         self.say(f"greedy return of {self.cadence.final_episodes} episodes: {result.mean:.4g} (95 % interval {low:.4g} to {high:.4g})")
         if self.solve:
             self.say(f"episodes to solve: {self.solved_at if self.solved_at is not None else 'not solved'}")
         return out
+
+    def close(self) -> None:
+        """Let go of files and environments."""
+        self.logger.close()
+        for envs in (self.rollout.envs, self.test_envs):
+            with suppress(Exception):  # a worker that has died cannot be closed
+                envs.env.close()
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -264,7 +319,6 @@ class Run:
 
         def note(number: int, frame: FrameType | None) -> None:
             self.signal = number
-            self.say(f"{signal.Signals(number).name}: saving, then stopping; once more to stop at once")
             signal.signal(number, old[number])
 
         old = {}
@@ -280,24 +334,16 @@ class Run:
                 signal.signal(number, handler)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file so that it holds all of `text` or what it held before."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text)
-        os.replace(part, path)
-    except OSError as error:
-        raise CheckpointError(f"got '{error.strerror}' writing {path}, wanted it saved: free some space") from error
-
-
 def rng_state() -> dict:
-    """torch's global generators."""
+    """The global generators of torch, NumPy and Python."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"torch": torch.get_rng_state(), "cuda": cuda}
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
 
 
 def restore_rng(state: dict) -> None:
     """Put back what `rng_state` gave."""
     torch.set_rng_state(state["torch"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -13,7 +13,7 @@ from bayesrl.agent import EnvSpec, Transition
 
 
 class Scaling(nn.Module):
-    """x = clip((obs - mean) / sd, +-10), or obs / 255 for pixels, or obs itself where binary; y = return / c.
+    """x = clip((obs - mean) / sd, +-10), or obs / 255 for pixels, or obs itself where indices; y = return / c.
 
     c = max(1, root mean square of the running discounted sums of rewards): rewards are never magnified, because a
     task that has shown only small costs may hide a large reward.
@@ -34,8 +34,8 @@ class Scaling(nn.Module):
     def __init__(self, spec: EnvSpec, discount: float, observations: bool = True, returns: bool = True) -> None:
         super().__init__()
         self.discount, self.returns = discount, returns
-        self.standardise = observations and spec.dtype != torch.uint8
-        self.divisor = 255.0 if spec.dtype == torch.uint8 and not spec.sparse else 1.0
+        self.standardise = observations and spec.dtype.is_floating_point
+        self.pixels = spec.dtype == torch.uint8
         shape = spec.shape if self.standardise else ()
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("square", torch.ones(shape, dtype=torch.float64))
@@ -69,7 +69,7 @@ class Scaling(nn.Module):
         self.count.copy_(total)
 
     def obs(self, obs: Tensor) -> Tensor:
-        """What the network sees: [B, *shape] of the environment's dtype -> [B, *shape] float."""
+        """What the network sees: [B, *shape] of the environment's dtype -> [B, *shape] float, or int64 indices."""
         if self.standardise:
             return ((obs - self.shift) * self.gain).clamp(-10, 10)
-        return obs.to(self.shift.dtype) / self.divisor
+        return obs.to(self.shift.dtype) / 255 if self.pixels else obs

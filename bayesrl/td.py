@@ -41,7 +41,7 @@ def max_q(online: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 class Polyak(nn.Module):
     """target <- target + tau (online - target) after every update (Lillicrap et al., 2016)."""
 
-    def __init__(self, tau: float = 0.005) -> None:
+    def __init__(self, tau: float = 0.01) -> None:
         super().__init__()
         if not 0 < tau <= 1:
             raise ValueError(f"got tau={tau}, wanted a number in (0, 1]; 1 copies at every update")

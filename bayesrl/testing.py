@@ -33,13 +33,14 @@ class PosteriorContract:
         torch.manual_seed(seed)
         return self.make()
 
-    def inputs(self, B: int = 7) -> Tensor:
-        return torch.randn(B, *self.shape, generator=torch.Generator().manual_seed(1))
+    def inputs(self, B: int = 7, seed: int = 1) -> Tensor:
+        """B inputs, [B, *shape]."""
+        return torch.randn(B, *self.shape, generator=torch.Generator().manual_seed(seed))
 
     def batch(self, posterior: Learner, z: Tensor, B: int = 32, seed: int = 2) -> Batch:
         """Targets sin(x_0 + action): one function that every draw is taught."""
         generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(B, *self.shape, generator=generator)
+        x = self.inputs(B, seed)
         action = torch.randint(self.outputs, (B,), generator=generator)
         y = torch.sin(x.flatten(1)[:, 0] + action).expand(len(z), B)
         weight, _ = posterior.bootstrap(z, posterior.tags(B))
@@ -162,11 +163,12 @@ class PosteriorContract:
     def test_double_precision(self) -> None:
         posterior = self.fresh().double()
         z = posterior.index(posterior.draws)
-        x = self.inputs().double()
+        x = self.inputs()
+        x = x.double() if x.is_floating_point() else x
         assert posterior(z, x).dtype == torch.float64
         batch = self.batch(posterior, z)
         info = posterior.learn(
-            Batch(batch.x.double(), batch.action, batch.y.double(), batch.weight.double(), batch.size.double()), z
+            Batch(x[:1].expand_as(batch.x), batch.action, batch.y.double(), batch.weight.double(), batch.size.double()), z
         )
         assert info["loss"].isfinite()
 

@@ -1,11 +1,13 @@
 """Train an agent: `python -m bayesrl.train agent=bayes_dqn env.id=CartPole-v1 steps=20000`.
 
-    Groups    agent, posterior, network, exploration, tracking, env, experiment: `posterior=ensemble`
+    Groups    such as `posterior=ensemble`
     Settings  by dotted name: `steps=100000 seed=3 env.num_envs=8 agent.discount=0.995 env.kwargs.size=20`
     Resume    `resume=RUN_DIR steps=40000`; `steps` is the total to reach
-    Options   --help, --cfg (print the configuration and stop), --config-dir DIR (your own configuration groups)
+    Options   --help, --cfg job (print the configuration and stop), --config-dir DIR (your own configuration groups)
 
-Ends with exit code 0, or 2 and one sentence when the input is wrong.
+Exit code 0 when the run has ended; 2, with one sentence, when the input is wrong; 130 or 143 when SIGINT or SIGTERM
+stopped it, saved, at a step's boundary (a second one stops at once). `result.json` in the run directory says how it
+ended; where a signal did, its evaluation is null.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if any(arg in ("-h", "--help") for arg in argv):
-        print(__doc__.strip())
+        from bayesrl import config
+
+        print(f"{__doc__.strip()}\n\n{config.explain()}")
         return 0
-    print("bayesrl: loading", end="\r", flush=True)
+    print("bayesrl: loading", end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     from bayesrl import launch
 
     return launch.command(argv, launch.train)

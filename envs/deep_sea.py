@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy import ndarray
 from numpy.random import Generator
+
+from bayesrl.envs.spaces import OneHot
 
 COST = 0.01
 
@@ -60,9 +62,9 @@ def dive(mapping: ndarray, row: ndarray, column: ndarray, action: ndarray, gusts
     return np.clip(column + drift, 0, last), reward
 
 
-def spaces(size: int) -> tuple[Box, Discrete]:
+def spaces(size: int) -> tuple[OneHot, Discrete]:
     """Of observations and actions, for one diver."""
-    return Box(0, 1, (size, size), np.uint8), Discrete(2)
+    return OneHot((size, size)), Discrete(2)
 
 
 class DeepSea(gym.Env):

@@ -1,4 +1,4 @@
-"""What an agent sees of an observation space: one array per batch, float32 or uint8.
+"""What an agent sees of an observation space: one array per batch, float32, uint8 or indices of ones.
 
 Shapes: E environments; `shape` is one observation's.
 """
@@ -14,41 +14,57 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from numpy import ndarray
 
 
+class OneHot(Box):
+    """Binary arrays with at most one 1. An agent is given its index: the same network at a cost without the width."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(0, 1, shape, np.uint8)
+
+    def contains(self, x) -> bool:
+        return super().contains(x) and np.asarray(x).sum() <= 1
+
+    def sample(self, mask: None = None, probability: None = None) -> ndarray:
+        out = np.zeros(self.shape, self.dtype)
+        out.flat[self.np_random.integers(out.size)] = 1
+        return out
+
+
 class Layout(NamedTuple):
     """Of one observation as the agent sees it.
 
     Attributes:
         shape: () never; numbers are vectors of one.
-        dtype: "uint8" for images and binary observations, "float32" otherwise.
-        sparse: binary with few ones, such as one-hot codes.
+        dtype: "float32"; "uint8" for images; "int64" for indices of the ones in a one-hot or several side by side.
+        categories: length of the binary vector that the indices point into; the index `categories` itself points to
+            nothing. 0 where observations are no indices.
     """
 
     shape: tuple[int, ...]
     dtype: str
-    sparse: bool
+    categories: int = 0
 
 
 def layout(space: Space) -> Layout:
     """How `flatten` lays out one observation of `space`."""
     match space:
         case Discrete():
-            return Layout((int(space.n),), "uint8", True)
+            return Layout((1,), "int64", int(space.n))
         case MultiDiscrete():
-            return Layout((int(space.nvec.sum()),), "uint8", True)
-        case MultiBinary():
-            return Layout((prod(space.shape),), "uint8", True)
-        case Box() if _image(space):
-            return Layout(space.shape, "uint8", False)
-        case Box() if _binary(space):
-            return Layout((prod(space.shape),), "uint8", True)
-        case Box():
-            return Layout((prod(space.shape),), "float32", False)
+            return Layout((space.nvec.size,), "int64", int(space.nvec.sum()))
+        case OneHot():
+            return Layout((1,), "int64", prod(space.shape))
+        case Box() if space.dtype == np.uint8 and len(space.shape) == 3 and bool((space.high == 255).all()):
+            return Layout(space.shape, "uint8")
+        case Box() | MultiBinary():
+            return Layout((prod(space.shape),), "float32")
         case Dict() | Tuple() if len(space) > 0:
             parts = [layout(part) for _, part in _parts(space)]
+            if all(part.categories for part in parts):
+                return Layout((sum(part.shape[0] for part in parts),), "int64", sum(part.categories for part in parts))
             # Images are scaled by 255 and one-hots by 1: side by side they must be floats, scaled each for itself.
-            uniform = all(part.dtype == "uint8" for part in parts) and len({part.sparse for part in parts}) == 1
-            width = sum(prod(part.shape) for part in parts)
-            return Layout((width,), "uint8" if uniform else "float32", uniform and parts[0].sparse)
+            images = all(part.dtype == "uint8" for part in parts)
+            width = sum(part.categories or prod(part.shape) for part in parts)
+            return Layout((width,), "uint8" if images else "float32")
     raise ValueError(
         f"got observation space {space}, wanted Box, Discrete, MultiBinary, MultiDiscrete, or a non-empty Dict or "
         "Tuple of these; wrap the environment with gymnasium.wrappers.TransformObservation"
@@ -57,32 +73,40 @@ def layout(space: Space) -> Layout:
 
 def flatten(space: Space, batch) -> ndarray:
     """[E, *layout(space).shape] from a batch as vector environments return it: arrays, or a dict or tuple of them."""
-    shape, dtype, _ = layout(space)
-    if isinstance(space, Dict | Tuple):
-        parts = [flatten(part, batch[key]) for key, part in _parts(space)]
-        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1, dtype=dtype)
-    batch = np.asarray(batch)
-    if isinstance(space, Discrete):
-        return _one_hot(batch[:, None] - space.start, np.array([space.n]))
-    if isinstance(space, MultiDiscrete):
-        return _one_hot((batch - space.start).reshape(len(batch), -1), space.nvec.ravel())
-    return batch.astype(dtype).reshape(len(batch), *shape)
+    shape, dtype, categories = layout(space)
+    match space:
+        case Dict() | Tuple():
+            parts = [(flatten(part, batch[key]), layout(part)) for key, part in _parts(space)]
+            arrays = _joined(parts, categories) if categories else [_dense(*part) for part in parts]
+            return np.concatenate(arrays, axis=1, dtype=dtype)
+        case Discrete():
+            return np.asarray(batch, np.int64)[:, None] - space.start
+        case MultiDiscrete():
+            index = (np.asarray(batch, np.int64) - space.start).reshape(len(batch), -1)
+            return index + np.cumsum(space.nvec) - space.nvec.ravel()
+        case OneHot():
+            ones = np.asarray(batch).reshape(len(batch), -1)
+            return np.where(ones.any(1), ones.argmax(1), categories)[:, None]
+    return np.asarray(batch).astype(dtype).reshape(len(batch), *shape)
 
 
-def _one_hot(index: ndarray, sizes: ndarray) -> ndarray:
-    """[E, sum of sizes] uint8: index [E, K] one-hot in K blocks of the given sizes."""
-    out = np.zeros((len(index), sizes.sum()), dtype=np.uint8)
-    np.put_along_axis(out, index.astype(np.int64) + np.cumsum(sizes) - sizes, 1, axis=1)
-    return out
+def _joined(parts: list[tuple[ndarray, Layout]], categories: int) -> list[ndarray]:
+    """Indices [E, k] of each part, moved to where its ones lie in the whole."""
+    offsets = np.cumsum([part.categories for _, part in parts]) - [part.categories for _, part in parts]
+    return [
+        np.where(index == part.categories, categories, index + offset)
+        for (index, part), offset in zip(parts, offsets, strict=True)
+    ]
+
+
+def _dense(array: ndarray, part: Layout) -> ndarray:
+    """[E, width]: a part beside others of another kind, its indices written out as ones."""
+    if not part.categories:
+        return array.reshape(len(array), -1)
+    out = np.zeros((len(array), part.categories + 1), dtype=np.uint8)
+    np.put_along_axis(out, array, 1, axis=1)
+    return out[:, :-1]
 
 
 def _parts(space: Dict | Tuple) -> list[tuple]:
     return list(space.items()) if isinstance(space, Dict) else list(enumerate(space))
-
-
-def _image(space: Box) -> bool:
-    return space.dtype == np.uint8 and len(space.shape) == 3 and bool((space.high == 255).all())
-
-
-def _binary(space: Box) -> bool:
-    return space.dtype.kind in "iub" and bool((space.low >= 0).all() and (space.high <= 1).all())

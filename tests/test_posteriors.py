@@ -43,6 +43,18 @@ class TestDuelingHypermodel(PosteriorContract):
         return Hypermodel(mlp(self.shape, self.outputs, hidden=[32, 32], dueling=True))
 
 
+class TestIndices(PosteriorContract):
+    """Inputs are indices of ones, as of DeepSea and of Discrete spaces."""
+
+    shape = (2,)
+
+    def make(self) -> Learner:
+        return Hypermodel(mlp(self.shape, self.outputs, 9, hidden=[32, 32]))
+
+    def inputs(self, B: int = 7, seed: int = 1) -> torch.Tensor:
+        return torch.randint(10, (B, 2), generator=torch.Generator().manual_seed(seed))
+
+
 class TestImageShape(PosteriorContract):
     shape = (2, 4, 4)
 
@@ -112,14 +124,14 @@ def test_elbo_terms_by_hand() -> None:
     assert torch.allclose(posterior.kl(z), kl)
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_prior_has_standard_deviation_beta(sparse: bool) -> None:
+@pytest.mark.parametrize("categories", [0, 30])
+def test_prior_has_standard_deviation_beta(categories: int) -> None:
     """Over random priors and inputs the prior of f has sd beta: 40 priors of 4 indices, within 15 %."""
     torch.manual_seed(0)
-    x = torch.eye(30) if sparse else torch.randn(100, 5)
+    x = torch.arange(30)[:, None] if categories else torch.randn(100, 5)
     values = []
     for _ in range(40):
-        posterior = Hypermodel(mlp(x.shape[1:], 3, sparse=sparse, hidden=[64, 64]), prior_scale=2.0)
+        posterior = Hypermodel(mlp(x.shape[1:], 3, categories, hidden=[64, 64]), prior_scale=2.0)
         xi = torch.randn(50, 4)
         values.append(torch.einsum("bam,nm->nba", posterior.prior_features(x), xi).flatten())
     assert torch.cat(values).std() == pytest.approx(2.0, rel=0.15)

@@ -36,10 +36,10 @@ class Ensemble(Learner):
         self,
         network: Network,
         members: int = 10,
-        prior_scale: float = 1.0,
+        prior_scale: float = 0.3,
         mask: float = 0.5,
         likelihood: Callable = Gaussian(0.1),
-        optimizer: Callable = partial(Adam, lr=1e-3),
+        optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
         if not 0 < mask <= 1:

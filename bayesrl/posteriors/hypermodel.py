@@ -54,13 +54,13 @@ class Hypermodel(Learner):
         network: Network,
         index_dim: int = 4,
         draws: int = 20,
-        prior_scale: float = 1.0,
+        prior_scale: float = 0.3,
         weight_scale: float = 1.0,
         noise: float = 0.05,
         temperature: float = 1.0,
         perturbation: float = 0.0,
         likelihood: Callable = Gaussian(0.1),
-        optimizer: Callable = partial(Adam, lr=1e-3),
+        optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
         if noise > 0 and perturbation > 0:
@@ -129,7 +129,7 @@ class Hypermodel(Learner):
         return learned + torch.einsum("eam,em->ea", self.prior_features(x), z[:, : self.index_dim])
 
     def mean(self, x: Tensor) -> Tensor:
-        return self(x.new_zeros(1, self.width), x)[0]
+        return self(self.m.new_zeros(1, self.width), x)[0]
 
     # --- learn -------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class Point(Learner):
         self,
         network: Network,
         likelihood: Callable = Gaussian(0.1),
-        optimizer: Callable = partial(Adam, lr=1e-3),
+        optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
         self.network, self.likelihood = network, likelihood
