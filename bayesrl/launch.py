@@ -175,7 +175,7 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device) -> Agen
     parts: dict[str, Any] = {"spec": spec}
     if "posterior" in cfg.only_accepted(config.agent["_target_"], {"posterior": None}):
         with _building("network"):
-            network = instantiate(config.network, _convert_="all")(spec.shape, spec.actions, sparse=spec.sparse)
+            network = instantiate(config.network, _convert_="all")(spec.shape, spec.actions, categories=spec.categories)
         with _building("posterior"):
             parts["posterior"] = instantiate(config.posterior, _convert_="all")(network).to(device)
     for name in ("exploration", "tracking"):
