@@ -95,7 +95,8 @@ class Checkpoints:
             self.rows = state["replay_rows"]
             return state
         raise CheckpointError(
-            "; ".join(problems) or f"got {self.run_dir}, which has no checkpoint, wanted a run directory of bayesrl.train"
+            "; ".join(problems)
+            or f"got {self.run_dir}, which has no checkpoint, wanted a run directory of bayesrl.train"
         )
 
     def forget_after(self, step: int) -> None:
@@ -123,8 +124,8 @@ class Checkpoints:
                 have = min(last, rows)
         if have < rows:
             raise CheckpointError(
-                f"got a replay that lacks the rows from {have:,} to {rows:,} in {self.run_dir / 'replay'}, wanted them all: "
-                "restore the missing file, or start a new run"
+                f"got a replay that lacks the rows from {have:,} to {rows:,} in {self.run_dir / 'replay'}, wanted them "
+                "all: restore the missing file, or start a new run"
             )
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
@@ -174,7 +175,7 @@ def replace(path: Path, content: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         remedy = "free some space" if error.errno == errno.ENOSPC else "make the directory writable"
-        size = f"{len(content) / 2**20:.1f} MiB"
+        size = f"{len(content) / 2**10:,.0f} KiB"
         raise CheckpointError(f"got '{error.strerror}' writing {path} ({size}), wanted it saved: {remedy}") from error
 
 
@@ -190,11 +191,13 @@ def read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"got '{error.strerror}' reading {path}, wanted a checkpoint: check the path") from error
     except Exception as error:
         raise CheckpointError(
-            f"got {path}, which is cut short or not a checkpoint ({type(error).__name__}), wanted one that bayesrl wrote: "
-            "remove it"
+            f"got {path}, which is cut short or not a checkpoint ({type(error).__name__}), wanted one that bayesrl "
+            "wrote: remove it"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"got {path}, which another program or version wrote, wanted the format '{FORMAT}': remove it")
+        raise CheckpointError(
+            f"got {path}, which another program or version wrote, wanted the format '{FORMAT}': remove it"
+        )
     return _map_tensors(state)
 
 

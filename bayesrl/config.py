@@ -62,6 +62,8 @@ SOLVE: dict[str, tuple[Any, float | None]] = {
     "solve.max_episodes": (int, 1),
 }  # where given
 
+MOST = {"seed": 2**32 - 1}
+
 Check = Callable[[DictConfig], Iterable[str]]  # problems of a configuration
 
 
@@ -118,12 +120,14 @@ def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check
     problems: list[str] = []
     config = OmegaConf.create(OmegaConf.to_container(stored))
     OmegaConf.set_struct(config, True)
+    allowed = ", ".join(key + "*" * key.endswith(".") for key in RESUMABLE)
+    families = tuple(key for key in RESUMABLE if key.endswith("."))
     for override in filter(None, [parse(text, problems) for text in overrides]):
         key = override.key_or_group
-        if not (key in (*RESUMABLE, "resume") or key.startswith(tuple(k for k in RESUMABLE if k.endswith(".")))):
+        if key not in (*RESUMABLE, "resume") and not key.startswith(families):
             problems.append(
-                f"got {override.input_line} with resume, wanted only {', '.join(k + '*' * k.endswith('.') for k in RESUMABLE)}:"
-                " a resumed run keeps the rest, start a new run to change it"
+                f"got {override.input_line} with resume, wanted only {allowed}: a resumed run keeps the rest, "
+                "start a new run to change it"
             )
         elif key != "resume" and _spelled(override, config, {}, problems):
             OmegaConf.update(config, key, override.value())
@@ -151,6 +155,8 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
             problems.append(f"got {key}={plain}, wanted a finite number")
         elif number and least is not None and plain < least:
             problems.append(f"got {key}={plain}, wanted at least {least}")
+        elif number and plain > MOST.get(key, math.inf):
+            problems.append(f"got {key}={plain}, wanted at most {MOST[key]}")
     known = ("solve", *wanted, *(f"{name}." for name in (*OPEN, *COMPONENTS)))
     for key, value in flat(config).items():
         if key not in known and not key.startswith(tuple(k for k in known if k.endswith("."))):
@@ -169,7 +175,7 @@ def parse(text: str, problems: list[str]) -> Override | None:
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
-        problems.append(f"got {text}, wanted key=value, such as steps=1000: put a value with special characters in quotes")
+        problems.append(f"got {text}, wanted key=value, such as steps=1000: quote special characters")
         return None
     if override.is_sweep_override():
         problems.append(f"got {text}, wanted one value: start a run for each, or put a text with commas in quotes")

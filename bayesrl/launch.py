@@ -33,7 +33,9 @@ from bayesrl.rollout import Environments, Rollout
 from bayesrl.run import Cadence, DivergedError, Run, Solve, Stop
 from bayesrl.tracker import Tracker
 
-TOLD = (ConfigError, EnvError, WorkerError, CheckpointError, DivergedError, MemoryError, torch.OutOfMemoryError, ValueError)
+TOLD = (
+    ConfigError, EnvError, WorkerError, CheckpointError, DivergedError, MemoryError, torch.OutOfMemoryError, ValueError,
+)  # fmt: skip
 
 
 def command(argv: list[str], function: Callable[[list[str]], int]) -> int:
@@ -121,7 +123,7 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     """Every part of a run, at its beginning, or where its newest checkpoint left it."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    np.random.seed(config.seed % 2**32)
+    np.random.seed(config.seed)
     random.seed(config.seed)
     device = find_device(config.device)
     discount = config.agent.get("discount", 1.0)
@@ -139,7 +141,7 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
         state = checkpoints.load(agent.replay, _warn)
         if config.steps <= state["step"] - config.env.num_envs and not config.solve:
             raise ConfigError(
-                [f"got steps={config.steps}, wanted at least the {state['step']} that {run_dir} has: steps is the total"]
+                [f"got steps={config.steps}, wanted {state['step']} or more, which {run_dir} has: steps is the total"]
             )
         checkpoints.forget_after(state["step"])
     elif resuming:
@@ -154,7 +156,11 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
         Logger(run_dir, step if resuming else None),
         checkpoints,
         Cadence(
-            config.log.every, config.checkpoint.every, config.eval.every, config.eval.episodes, config.eval.final_episodes
+            config.log.every,
+            config.checkpoint.every,
+            config.eval.every,
+            config.eval.episodes,
+            config.eval.final_episodes,
         ),
         config.seed,
         Stop(config.stop.seconds, config.stop["return"]),
@@ -196,7 +202,8 @@ def _building(name: str) -> Iterator[None]:
         if isinstance(cause, TOLD):
             raise cause from error
         why = " ".join(str(cause).split())
-        raise ConfigError([f"got a {name} that cannot be built ({type(cause).__name__}: {why}), wanted other {name}.*"]) from error
+        got = f"got a {name} that cannot be built ({type(cause).__name__}: {why})"
+        raise ConfigError([f"{got}, wanted other values of {name}.*"]) from error
 
 
 def environments(
@@ -253,7 +260,9 @@ def _options(argv: list[str]) -> tuple[list[str], list[str], bool]:
             if not Path(dirs[-1]).is_dir():
                 raise ConfigError([f"got {option} {dirs[-1]}, wanted a directory of configuration groups"])
         elif option in ("--multirun", "-m"):
-            raise ConfigError([f"got {option}, wanted one run at a time: start the command once for each configuration"])
+            raise ConfigError(
+                [f"got {option}, wanted one run at a time: start the command once for each configuration"]
+            )
         elif word.startswith("-"):
             raise ConfigError([f"got the option {word}, wanted --help, --cfg job or --config-dir DIR"])
         else:

@@ -5,14 +5,20 @@ Every tag is declared here with a line of explanation, which TensorBoard shows b
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import math
-import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import custom_scalars
+
+from bayesrl.checkpoint import CheckpointError, replace
 
 TAGS: dict[str, str] = {
     "rollout/ep_rew_mean": "Undiscounted return, mean of the last 100 training episodes; explores, so it trails eval/mean_reward.",
@@ -62,59 +68,79 @@ LAYOUT = {
 
 
 class Logger:
-    """Writes rows of scalars.
+    """Writes rows of scalars, each on disk when `log` returns.
 
     Arguments:
-        run_dir: gets `metrics.csv` and TensorBoard's event files.
+        run_dir: gets `metrics.csv` and TensorBoard's event files, one a session.
         since: transitions of the checkpoint that is resumed; what was written beyond is taken back.
     """
 
     def __init__(self, run_dir: Path, since: int | None = None) -> None:
-        self.path = run_dir / "metrics.csv"
-        self.writer = SummaryWriter(str(run_dir), purge_step=None if since is None else since + 1)
+        self.table, self.events = run_dir / "metrics.csv", run_dir / f"events.out.tfevents.{time.time():.6f}"
         self._described: set[str] = set()
         self.last_step = -1 if since is None else since
-        if since is None or not self.path.exists():
-            with self.path.open("w", newline="") as file:
-                csv.writer(file).writerow(["step", *TAGS])
-            self.writer.add_custom_scalars(LAYOUT)
-        else:
-            _truncate(self.path, since)
+        first = [Event(file_version="brain.Event:2")]
+        if since is not None:
+            first.append(Event(step=since + 1, session_log=SessionLog(status=SessionLog.START)))
+        if not self.table.exists():
+            first.append(Event(summary=custom_scalars(LAYOUT)))
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([["step", *TAGS], *([] if since is None else _rows(self.table, since))])
+        replace(self.table, text.getvalue().encode())
+        self._file = self.events.open("ab")
+        self._write(first)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Write one row: `step` in transitions, values by tag; those that are not finite are left out.
 
         Raises:
             KeyError: a tag without an explanation in TAGS.
+            CheckpointError: the disk is full.
         """
         if unknown := set(values) - set(TAGS):
-            raise KeyError(f"got the tags {sorted(unknown)}, wanted ones declared in bayesrl.logger.TAGS: add a line there")
+            raise KeyError(f"got the tags {sorted(unknown)}, wanted ones with a line in bayesrl.logger.TAGS: add it there")
         self.last_step = step
         row = {tag: float(value) for tag, value in values.items() if math.isfinite(value)}
-        for tag, value in row.items():
-            self._add(tag, value, step)
-        self.writer.flush()
-        with self.path.open("a", newline="") as file:
+        self._write([Event(step=step, summary=Summary(value=[self._scalar(*item) for item in row.items()]))])
+        with self._told(), self.table.open("a", newline="") as file:
             csv.writer(file).writerow([step, *(repr(row[tag]) if tag in row else "" for tag in TAGS)])
 
-    def _add(self, tag: str, value: float, step: int) -> None:
-        summary = Summary.Value(tag=tag, simple_value=value)
-        if tag not in self._described:
-            plugin = SummaryMetadata.PluginData(plugin_name="scalars")
-            summary.metadata.CopyFrom(SummaryMetadata(plugin_data=plugin, summary_description=TAGS[tag]))
-            self._described.add(tag)
-        self.writer._get_file_writer().add_summary(Summary(value=[summary]), step)
-
     def close(self) -> None:
-        self.writer.close()
+        """Let go of the event file."""
+        with contextlib.suppress(OSError):  # of a full disk, which was told before
+            self._file.close()
+
+    def _scalar(self, tag: str, value: float) -> Summary.Value:
+        """A point of a curve; the first one carries the explanation."""
+        if tag in self._described:
+            return Summary.Value(tag=tag, simple_value=value)
+        self._described.add(tag)
+        plugin = SummaryMetadata.PluginData(plugin_name="scalars")
+        metadata = SummaryMetadata(plugin_data=plugin, summary_description=TAGS[tag])
+        return Summary.Value(tag=tag, simple_value=value, metadata=metadata)
+
+    def _write(self, events: list[Event]) -> None:
+        with self._told():
+            for event in events:
+                event.wall_time = time.time()
+                RecordWriter(self._file).write(event.SerializeToString())
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(
+                f"got '{error.strerror}' writing the log in {self.table.parent}, wanted it written: free some space, and "
+                f"go on with resume={self.table.parent}"
+            ) from error
 
 
-def _truncate(path: Path, step: int) -> None:
-    """Drop the rows of a metrics file beyond `step`, and a last one that was cut short."""
-    with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
-    kept = [row for row in rows if len(row) == len(header) and int(row[0]) <= step]
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *kept])
-    os.replace(part, path)
+def _rows(path: Path, step: int) -> list[list[str]]:
+    """The rows of a metrics file up to `step`, without what was cut short."""
+    if not path.exists():
+        return []
+    with path.open(newline="", errors="replace") as file:
+        table = [row for row in csv.DictReader(file) if str(row.get("step")).isdigit() and None not in row.values()]
+    return [[row["step"], *(row.get(tag, "") for tag in TAGS)] for row in table if int(row["step"]) <= step]

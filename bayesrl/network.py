@@ -69,7 +69,7 @@ class Network:
         """The body alone: theta [P] or [body_size], x [B, *] -> [B, D]."""
         parts = theta[: self.body_size].split(self._sizes)
         weights = {name: part.view(shape) for (name, shape), part in zip(self._shapes, parts, strict=True)}
-        return functional_call(self._body, weights, (x,))
+        return functional_call(self._body, weights, (x,), tie_weights=False)
 
     def head(self, theta: Tensor, phi: Tensor) -> Tensor:
         """The linear head and the combination: theta [P], phi [B, D] -> [B, A]."""

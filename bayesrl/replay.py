@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from bayesrl.agent import EnvSpec, Transition
 
+FACTS = ("reward", "action", "terminated", "done", "valid")
+VALID = FACTS.index("valid")
+
 
 class Sample(NamedTuple):
     """A batch of n-step transitions.
@@ -45,7 +48,7 @@ class Replay(nn.Module):
 
     Arguments:
         spec: of the environments.
-        tags: K, width of what the posterior stores with a transition, and its dtype.
+        tags: an example [1, K] of what the posterior stores with a transition: flags or float32 numbers.
         capacity: in transitions.
         n_step: length of a window.
         discount: gamma.
@@ -69,39 +72,38 @@ class Replay(nn.Module):
                 f"wanted at least {(n_step + 1) * E}: raise agent.capacity"
             )
         self.E, self.n_step, self.discount = E, n_step, discount
-        columns = {
-            "obs": (spec.shape, spec.dtype),
-            "next_obs": (spec.shape, spec.dtype),
-            "action": ((), torch.int64),
-            "reward": ((), torch.float32),
-            "terminated": ((), torch.bool),
-            "done": ((), torch.bool),
-            "valid": ((), torch.bool),
-            "tags": (tuple(tags.shape[1:]), tags.dtype),
-        }
+        shapes = {"obs": (spec.shape, spec.dtype), "next_obs": (spec.shape, spec.dtype)}
         if spec.masked:
-            columns["next_mask"] = ((spec.actions,), torch.bool)
-        need = sum(self.T * E * math.prod(shape) * dtype.itemsize for shape, dtype in columns.values())
+            shapes["next_mask"] = ((spec.actions,), torch.bool)
+        # What is one number a transition lies side by side, so that it is written at once and gathered at once; float32
+        # holds actions and flags exactly.
+        shapes["facts"] = ((len(FACTS) + tags.shape[1],), torch.float32)
+        need = sum(self.T * E * math.prod(shape) * dtype.itemsize for shape, dtype in shapes.values())
         if need > (free := free_memory(device)):
             raise MemoryError(
                 f"got a replay of {capacity:,} transitions that needs {need / 2**30:.1f} GiB, wanted at most the "
                 f"{free / 2**30:.1f} GiB free on {device}: lower agent.capacity to {int(0.8 * free / need * capacity):,}"
             )
-        self.columns = {k: torch.zeros(self.T, E, *shape, dtype=dt, device=device) for k, (shape, dt) in columns.items()}
+        stored = {k: torch.zeros(self.T, E, *shape, dtype=dtype, device=device) for k, (shape, dtype) in shapes.items()}
+        self.facts, self.tags = stored.pop("facts"), tags.dtype
+        named = {name: self.facts[..., i] for i, name in enumerate(FACTS)}
+        self.columns = stored | named | {"tags": self.facts[..., len(FACTS) :]}  # [T, E, ...] by name
         self.rows = 0  # ever written
-        self.register_buffer("size", torch.zeros((), device=device))  # valid transitions in memory
+        # In place at every step, because a captured update holds its address; float64 counts beyond 2^24.
+        self.register_buffer("size", torch.zeros((), dtype=torch.float64, device=device))
 
     def add(self, transition: Transition, tags: Tensor) -> None:
         """Store one step of every environment, over the oldest one when full."""
         i = self.rows % self.T
-        self.size += transition.valid.sum() - self.columns["valid"][i].sum()
-        for name, column in self.columns.items():
-            if name == "tags":
-                column[i] = tags
-            elif name == "done":
-                column[i] = transition.terminated | transition.truncated
-            else:
-                column[i] = getattr(transition, name)
+        _, action, reward, terminated, truncated, _, valid, _ = transition
+        numbers = (reward, action.float(), terminated.float(), (terminated | truncated).float(), valid.float())
+        facts = torch.stack(numbers, -1)
+        self.size += (facts[:, VALID] - self.columns["valid"][i]).sum()
+        self.facts[i] = torch.cat((facts, tags.to(facts.dtype)), -1) if tags.shape[1] else facts
+        self.columns["obs"][i] = transition.obs
+        self.columns["next_obs"][i] = transition.next_obs
+        if "next_mask" in self.columns:
+            self.columns["next_mask"][i] = transition.next_mask
         self.rows += 1
 
     def __len__(self) -> int:
@@ -110,35 +112,37 @@ class Replay(nn.Module):
 
     def index(self, batch_size: int) -> Tensor:
         """Uniformly random windows, [B] int64 into the memory, from torch's global generator."""
-        rows = min(self.rows, self.T) - self.n_step + 1
-        device = self.size.device
-        t = (self.rows - self.n_step - torch.randint(rows, (batch_size,), device=device)) % self.T
-        return t * self.E + torch.randint(self.E, (batch_size,), device=device)
+        oldest = max(0, self.rows - self.T) * self.E
+        return (oldest + torch.randint(len(self), (batch_size,), device=self.size.device)) % (self.T * self.E)
 
     def gather(self, index: Tensor) -> Sample:
         """The windows that start at `index` [B]: a pure tensor function of constant shapes."""
-        flat = {name: column.view(self.T * self.E, *column.shape[2:]) for name, column in self.columns.items()}
-        last, alive = index, torch.ones_like(index, dtype=torch.bool)
-        weight = flat["valid"][index]
-        reward = torch.zeros(len(index), device=index.device)
-        discount = torch.ones_like(reward)
-        for k in range(self.n_step):
-            now = (index + k * self.E) % (self.T * self.E)
-            weight = weight & (flat["valid"][now] | ~alive)
-            last = torch.where(alive, now, last)
-            reward = reward + torch.where(alive, discount * flat["reward"][now], 0.0)
-            discount = torch.where(alive, discount * self.discount, discount)
-            alive = alive & ~flat["done"][now]
+        flat = {name: self.columns[name].flatten(0, 1) for name in ("obs", "next_obs", "next_mask") if name in self.columns}
+        steps = torch.arange(self.n_step, device=index.device)[:, None]
+        window = (index + steps * self.E) % (self.T * self.E)  # [n_step, B]
+        facts = self.facts.flatten(0, 1)[window]
+        rewards, actions, terminated, done, valid = facts[..., : len(FACTS)].unbind(-1)
+        last, weight, reward = index, valid[0], rewards[0]
+        discount, alive = torch.full_like(reward, self.discount), 1 - done[0]
+        end = terminated[0]
+        for k in range(1, self.n_step):
+            on = alive > 0
+            last = torch.where(on, window[k], last)
+            weight = torch.where(on, weight * valid[k], weight)
+            reward = reward + discount * alive * rewards[k]
+            discount = torch.where(on, discount * self.discount, discount)
+            end = torch.where(on, terminated[k], end)
+            alive = alive * (1 - done[k])
         return Sample(
             obs=flat["obs"][index],
-            action=flat["action"][index],
+            action=actions[0].long(),
             reward=reward,
-            discount=torch.where(flat["terminated"][last], 0.0, discount),
+            discount=discount * (1 - end),
             next_obs=flat["next_obs"][last],
             next_mask=flat["next_mask"][last] if "next_mask" in flat else None,
-            weight=weight.to(reward.dtype),
-            tags=flat["tags"][index],
-            size=self.size.clamp(min=1),
+            weight=weight,
+            tags=facts[0, :, len(FACTS) :].to(self.tags),
+            size=self.size.clamp(min=1).float(),
         )
 
     def rows_since(self, row: int) -> dict[str, Tensor]:

@@ -80,61 +80,70 @@ class Environments:
 
     def reset(self, seed: int | None = None) -> None:
         """Begin a new episode everywhere."""
-        with self._worker():
-            obs, infos = self.env.reset(seed=seed)
+        obs, infos = self._call(self.env.reset, seed=seed)
         if self.steps == 0:
             self._spec = self._spec._replace(masked="action_mask" in infos)
-        self._begin(np.ones(self.env.num_envs, dtype=bool))
-        self._set(self._flat(obs), np.ones(self.env.num_envs, dtype=bool), self._mask(infos))
+        everywhere = np.ones(self.env.num_envs, dtype=bool)
+        flat = self._flat(obs)
+        self._check(flat)
+        self._begin(everywhere)
+        self._set(self._stage[0](flat), self._tensor(everywhere), self._mask(infos), ~everywhere)
 
     def step(self, action: Tensor) -> Transition:
         """Take actions [E]; afterwards `obs`, `start`, `mask` and `finished` are those of the next step."""
         before, was_done = self.obs, self._done
-        with self._worker():
-            out = self.env.step(action.cpu().numpy() + self.first_action)
-        obs, reward, terminated, truncated, infos = out
+        obs, reward, terminated, truncated, infos = self._call(self.env.step, action.cpu().numpy() + self.first_action)
         self.steps += 1
         flat, mask = self._flat(obs), self._mask(infos)
         done = terminated | truncated
-        valid = ~was_done if self.mode is AutoresetMode.NEXT_STEP else np.ones_like(done)
-        true_next, next_mask, start = flat, mask, was_done
-        if self.mode is not AutoresetMode.NEXT_STEP:
-            start = done
-            if done.any() and self.mode is AutoresetMode.SAME_STEP:
-                true_next, next_mask = self._final(flat, mask, infos, done)
-            elif done.any():
-                with self._worker():
-                    obs, infos = self.env.reset(options={"reset_mask": done})
-                flat, new = self._flat(obs), self._mask(infos, mask)
-                mask = new if mask is None or new is None else np.where(done[:, None], new, mask)
-        self._check(true_next, reward)
+        ended = bool(done.any())
+        late = self.mode is AutoresetMode.NEXT_STEP
+        valid, start = (~was_done, was_done) if late else (np.ones_like(done), done)
+        true_next, next_mask = flat, mask
+        if ended and self.mode is AutoresetMode.SAME_STEP:
+            true_next, next_mask = self._final(flat, mask, infos, done)
+        elif ended and not late:
+            obs, infos = self._call(self.env.reset, options={"reset_mask": done.copy()})
+            flat, new = self._flat(obs), self._mask(infos)
+            mask = None if mask is None else np.where(done[:, None], new, mask)
+        self._check(flat, reward)
+        if true_next is not flat:
+            self._check(true_next)
         self._tally(reward, done & valid, truncated & ~terminated, valid, start)
+        # One transfer for all flags; the next observation is sent twice only where an episode ended.
+        flags = self._tensor(np.array((terminated & valid, truncated & valid, valid, start)))
+        now = self._stage[0](flat)
+        allowed = None if mask is None else self._tensor(mask)
         transition = Transition(
             obs=before,
             action=action,
             reward=self._tensor(reward.astype(np.float32)),
-            terminated=self._tensor(terminated & valid),
-            truncated=self._tensor(truncated & valid),
-            next_obs=self._stage[1](true_next),
-            valid=self._tensor(valid),
-            next_mask=None if next_mask is None else self._tensor(next_mask),
+            terminated=flags[0],
+            truncated=flags[1],
+            next_obs=now if true_next is flat else self._stage[1](true_next),
+            valid=flags[2],
+            next_mask=allowed if next_mask is mask else self._tensor(next_mask),
         )
-        self._set(flat, start, mask, done if self.mode is AutoresetMode.NEXT_STEP else np.zeros_like(done))
+        self._set(now, flags[3], allowed, done if late else np.zeros_like(done))
         return transition
 
     # --- inside ------------------------------------------------------------------------------------------------
 
-    def _set(self, flat: np.ndarray, start: np.ndarray, mask: np.ndarray | None, done: np.ndarray | None = None) -> None:
-        self.obs, self.start = self._stage[0](flat), self._tensor(start)
-        self.mask = None if mask is None else self._tensor(mask)
-        self._done = np.zeros_like(start) if done is None else done
+    def _set(self, obs: Tensor, start: Tensor, mask: Tensor | np.ndarray | None, done: np.ndarray) -> None:
+        self.obs, self.start, self._done = obs, start, done
+        self.mask = self._tensor(mask) if isinstance(mask, np.ndarray) else mask
 
     def _flat(self, obs: Any) -> np.ndarray:
         return flatten(self.env.single_observation_space, obs)
 
-    def _mask(self, infos: dict, old: np.ndarray | None = None) -> np.ndarray | None:
-        if not self._spec.masked and "action_mask" not in infos:
-            return old
+    def _mask(self, infos: dict) -> np.ndarray | None:
+        if not self._spec.masked:
+            return None
+        if "action_mask" not in infos:
+            raise EnvError(
+                f'got no info["action_mask"] at step {self.steps}, wanted one at every step, as the first reset gave: '
+                "return it from both reset and step"
+            )
         return np.asarray(infos["action_mask"]).astype(bool).reshape(self.env.num_envs, -1)
 
     def _final(self, flat: np.ndarray, mask: np.ndarray | None, infos: dict, done: np.ndarray) -> tuple:
@@ -147,14 +156,14 @@ class Environments:
             mask = np.where(done[:, None], np.asarray(final["action_mask"]).astype(bool), mask)
         return true_next, mask
 
-    def _check(self, obs: np.ndarray, reward: np.ndarray) -> None:
+    def _check(self, obs: np.ndarray, reward: np.ndarray | None = None) -> None:
         if obs.dtype == np.float32 and not np.isfinite(obs).all():
             i, *where = (int(k) for k in np.argwhere(~np.isfinite(obs))[0])
             raise EnvError(
                 f"got the observation {obs[(i, *where)]} at index {where} from environment {i} at its step {self.steps}, "
                 "wanted finite numbers: mend the environment's step, or clip what it returns"
             )
-        if not np.isfinite(reward).all():
+        if reward is not None and not np.isfinite(reward).all():
             i = int(np.flatnonzero(~np.isfinite(reward))[0])
             raise EnvError(
                 f"got the reward {reward[i]} from environment {i} at its step {self.steps}, "
@@ -164,15 +173,16 @@ class Environments:
     def _tally(
         self, reward: np.ndarray, ended: np.ndarray, cut: np.ndarray, valid: np.ndarray, start: np.ndarray
     ) -> None:
-        self._returns[0] += reward * valid
-        self._returns[1] += reward * valid * self._returns[2]
+        gain = reward * valid
+        self._returns[0] += gain
+        self._returns[1] += gain * self._returns[2]
         self._returns[2] *= self.discount
         self._lengths += valid
         self.finished = [
             Episode(int(i), *(float(r) for r in self._returns[:2, i]), int(self._lengths[i]), bool(cut[i]))
             for i in np.flatnonzero(ended)
         ]
-        if start.any() or ended.any():
+        if self.finished or start.any():
             self._begin(start | ended)
 
     def _begin(self, where: np.ndarray) -> None:
@@ -180,13 +190,13 @@ class Environments:
         self._lengths[where] = 0
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.array(array)).to(self.device)
+        """Of an array that nobody writes again."""
+        return torch.from_numpy(array).to(self.device)
 
-    @contextmanager
-    def _worker(self) -> Iterator[None]:
+    def _call(self, function: Callable, *args: Any, **kwargs: Any) -> tuple:
         """Tell a worker's death by its environment's index instead of by a broken pipe."""
         try:
-            yield
+            return function(*args, **kwargs)
         except (EOFError, BrokenPipeError, ConnectionError) as error:
             raise EnvError(describe_dead_worker(self.env) or f"an environment's worker died: {error!r}") from error
 
@@ -202,8 +212,8 @@ class Environments:
         """Put back what `state` gave; the environment itself has been restored."""
         self.steps = state["steps"]
         self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
-        mask = None if state["mask"] is None else state["mask"].numpy()
-        self._set(state["obs"].numpy(), state["start"].numpy(), mask, np.array(state["done"]))
+        obs, start, mask = (None if part is None else part.to(self.device) for part in map(state.get, ("obs", "start", "mask")))
+        self._set(obs, start, mask, np.array(state["done"]))
 
 
 class Staging:
@@ -215,7 +225,7 @@ class Staging:
 
     def __call__(self, array: np.ndarray) -> Tensor:
         if self.device.type != "cuda":
-            return torch.from_numpy(np.array(array)).to(self.device)
+            return torch.from_numpy(array).to(self.device)
         if self.pinned is None:
             self.pinned = torch.empty(array.shape, dtype=torch.from_numpy(array).dtype).pin_memory()
             self.copied = torch.cuda.Event()

@@ -1,6 +1,6 @@
 """A run: a rollout with its evaluations, log rows, checkpoints and reasons to stop.
 
-    RUN_DIR/  config.yaml  run.json  metrics.csv  events.out.*  checkpoints/  replay/  result.json
+RUN_DIR/  config.yaml  run.json  metrics.csv  events.out.*  checkpoints/  replay/  result.json
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ class Run:
             return self.rollout.step()
         except (EnvError, WorkerError) as error:
             self.save(environments=False)
-            raise type(error)(f"{error}; saved at {self.saved:,} transitions, go on with resume={self.run_dir}") from error
+            saved = f"saved at {self.saved:,} transitions, go on with resume={self.run_dir}"
+            raise type(error)(f"{str(error).rstrip()}; {saved}") from error
 
     def _done(self, steps: int, seconds: float) -> bool:
         if self.signal is not None or (self.stop.seconds is not None and seconds >= self.stop.seconds):
@@ -210,21 +211,23 @@ class Run:
         row["time/fps"] = (self._row[1] - transitions) / max(self._row[0] - then, 1e-9)
         if row.get("uncertainty/collapsed") and not self._warned:
             self._warned = True
-            self.say("warning: the posterior's draws agree to a thousandth; it has collapsed to a point and explores no more")
+            self.say(
+                "warning: the posterior's draws agree to a thousandth; it has collapsed to a point and explores no more"
+            )
         self.logger.log(self.rollout.transitions, row)
 
     def _check_finite(self) -> None:
-        loss, agent = self.rollout.info.get("loss"), self.rollout.agent
-        got = None
+        loss, agent, got = self.rollout.info.get("loss"), self.rollout.agent, ""
         if loss is not None and not math.isfinite(loss):
             got = f"the loss {float(loss)}"
         elif isinstance(agent, nn.Module):
-            got = next((f"a parameter {name} that is not finite" for name, p in agent.named_parameters() if not p.isfinite().all()), None)
-        if got is not None:
-            where = f"resume={self.run_dir} goes on from {self.saved:,} transitions" if self.saved >= 0 else "there is none yet"
+            broken = [name for name, p in agent.named_parameters() if not p.isfinite().all()]
+            got = f"parameters that are not finite, {broken[0]}," if broken else ""
+        if got:
+            last = f"resume={self.run_dir} begins at {self.saved:,} transitions" if self.saved >= 0 else "none was made"
             raise DivergedError(
                 f"got {got} after {self.rollout.updates:,} updates, wanted finite numbers: start a new run with a lower "
-                f"learning rate, posterior.optimizer.lr; of good checkpoints, {where}"
+                f"learning rate, posterior.optimizer.lr (last good checkpoint: {last})"
             )
 
     def _postfix(self) -> str:
@@ -235,7 +238,7 @@ class Run:
     # --- saving ------------------------------------------------------------------------------------------------
 
     def save(self, environments: bool = True) -> None:
-        """Write a checkpoint, unless there is one of this moment; without `environments`, new episodes follow it."""
+        """Write a checkpoint, unless there is one of this moment; without `environments`, new episodes follow."""
         if self.rollout.transitions == self.saved:
             return
         self._check_finite()
@@ -247,7 +250,10 @@ class Run:
             "envs": self.rollout.envs.state(capture(self.rollout.envs.env) if environments else None),
             "rng": rng_state(),
             "run": {
-                "seconds": self.seconds, "solved_at": self.solved_at, "starting": self.starting, "cuts": self.cuts,
+                "seconds": self.seconds,
+                "solved_at": self.solved_at,
+                "starting": self.starting,
+                "cuts": self.cuts,
                 "info": self.rollout.info,
             },
         }
@@ -296,12 +302,16 @@ class Run:
         total = sum(rollout.clock.seconds.values()) or 1.0
         shares = {part: s / total for part, s in rollout.clock.seconds.items()}
         slowest = max(shares, key=lambda part: shares[part])
-        self.say("time: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()) + f"; bottleneck: {slowest}")
+        self.say(
+            "time: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()) + f"; bottleneck: {slowest}"
+        )
         if self.signal is not None:
             self.say(f"go on with: python -m bayesrl.train resume={self.run_dir}")
             return out
         low, high = result.interval()
-        self.say(f"greedy return of {self.cadence.final_episodes} episodes: {result.mean:.4g} (95 % interval {low:.4g} to {high:.4g})")
+        self.say(
+            f"greedy return of {self.cadence.final_episodes} episodes: {result.mean:.4g} (95 % interval {low:.4g} to {high:.4g})"
+        )
         if self.solve:
             self.say(f"episodes to solve: {self.solved_at if self.solved_at is not None else 'not solved'}")
         return out

@@ -56,7 +56,9 @@ def held(run_dir: Path, new: bool) -> Iterator[None]:
     try:
         handle = (run_dir / "lock").open("w")
     except OSError as error:
-        raise ConfigError([f"got run_dir={run_dir}, wanted a directory that can be written: {error.strerror}"]) from error
+        raise ConfigError(
+            [f"got run_dir={run_dir}, wanted a directory that can be written: {error.strerror}"]
+        ) from error
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +68,7 @@ def held(run_dir: Path, new: bool) -> Iterator[None]:
             ) from error
         if new and (run_dir / "config.yaml").exists():
             raise ConfigError(
-                [f"got run_dir={run_dir}, which holds a run, wanted a fresh directory: or go on with resume={run_dir}"]
+                [f"got run_dir={run_dir}, which holds a run, wanted a fresh one: or go on with resume={run_dir}"]
             )
         try:
             yield
@@ -85,12 +87,15 @@ def stored(run_dir: Path) -> DictConfig:
     """
     path = run_dir / "config.yaml"
     if not path.is_file():
-        raise CheckpointError(f"got {run_dir}, which has no config.yaml, wanted a run directory that bayesrl.train made")
+        raise CheckpointError(
+            f"got {run_dir}, which has no config.yaml, wanted a run directory that bayesrl.train made"
+        )
     try:
         config = OmegaConf.load(path)
     except Exception as error:
-        raise CheckpointError(f"got {path}, which is no YAML ({type(error).__name__}), wanted a run's: restore it") from error
-    if not OmegaConf.is_dict(config) or "agent" not in config:
+        kind = type(error).__name__
+        raise CheckpointError(f"got {path}, which is no YAML ({kind}), wanted a run's: restore it") from error
+    if not OmegaConf.is_dict(config) or not {"agent", "solve"} <= config.keys():
         raise CheckpointError(f"got {path}, which is empty or cut short, wanted the configuration of a run: restore it")
     return config  # type: ignore[return-value]
 

@@ -48,25 +48,26 @@ class Scaling(nn.Module):
 
     def observe(self, transition: Transition) -> None:
         """Take in one step of every environment; invalid ones count for nothing."""
-        valid = transition.valid.to(torch.float64)
-        total = self.count + valid.sum()
-        rate = 1 / total.clamp(min=1)
+        valid = transition.valid.double()
+        self.count.add_(valid.sum())
+        rate = valid / self.count.clamp(min=1)  # [E]
+        keep = 1 - rate.sum()
         if self.standardise:
-            obs = transition.obs.to(torch.float64)
-            weight = (valid * rate).view(-1, *(1 for _ in obs.shape[1:]))
-            delta = weight * (obs - self.mean)
-            mean = self.mean + delta.sum(0)
             # Welford's update, so that a large offset costs no precision; `square` is the running variance.
-            self.square += (delta * (obs - mean)).sum(0) - self.square * valid.sum() * rate
-            self.mean.copy_(mean)
-            self.shift.copy_(mean)
-            self.gain.copy_(self.square.clamp(min=1e-8).rsqrt())
+            mean, square = self.mean, self.square
+            delta = (transition.obs - mean).flatten(1)
+            step = rate @ delta
+            spread = rate @ (delta * (delta - step))
+            square.mul_(keep).add_(spread.view_as(square))
+            self.shift.copy_(mean.add_(step.view_as(mean)))
+            self.gain.copy_(square.clamp(min=1e-8).rsqrt_())
         if self.returns:
-            self.running.copy_(transition.reward.to(torch.float64) + self.discount * self.running)
-            self.returns_square += (valid * (self.running.square() - self.returns_square)).sum() * rate
-            self.running *= ~(transition.terminated | transition.truncated | ~transition.valid)
-            self.scale.copy_(self.returns_square.sqrt().clamp(min=1.0))
-        self.count.copy_(total)
+            running, square = self.running, self.returns_square
+            running.mul_(self.discount).add_(transition.reward)
+            square.mul_(keep).add_(rate @ running.square())
+            # One comparison of flags: going on is to be valid and not to have ended.
+            running.mul_(transition.valid > (transition.terminated | transition.truncated))
+            self.scale.copy_(square.sqrt().clamp_(min=1.0))
 
     def obs(self, obs: Tensor) -> Tensor:
         """What the network sees: [B, *shape] of the environment's dtype -> [B, *shape] float, or int64 indices."""

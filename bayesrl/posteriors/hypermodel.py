@@ -104,8 +104,13 @@ class Hypermodel(Learner):
 
     def weights(self, z: Tensor) -> Tensor:
         """Head weights of each draw, m + L xi + d eps: z [n, *] -> [n, K, D + 1]."""
-        w = self.m + torch.einsum("kdm,nm->nkd", self.L, z[:, : self.index_dim])
-        return w if self.log_d is None else w + self.log_d.exp() * z[:, self.index_dim :].view_as(w)
+        mean = self.mean_weights(z)
+        return mean if self.log_d is None else mean + self.log_d.exp() * z[:, self.index_dim :].view_as(mean)
+
+    def mean_weights(self, z: Tensor) -> Tensor:
+        """m + L xi, the mean of q(w | xi): z [n, *] -> [n, K, D + 1]."""
+        flat = torch.addmm(self.m.flatten(), z[:, : self.index_dim], self.L.flatten(0, 1).T)
+        return flat.view(-1, *self.m.shape)
 
     def features(self, x: Tensor) -> Tensor:
         """[phi(x), 1]: x [B, *] -> [B, D + 1]."""
@@ -118,15 +123,16 @@ class Hypermodel(Learner):
 
     def compute(self, w: Tensor, xi: Tensor, x: Tensor) -> Tensor:
         """f of given head weights: w [n, K, D + 1], xi [n, M], x [B, *] -> [n, B, A]."""
-        learned = self.network.combine(torch.einsum("bd,nkd->nbk", self.features(x), w))
-        return learned + torch.einsum("bam,nm->nba", self.prior_features(x), xi)
+        out = (self.features(x) @ w.flatten(0, 1).T).view(len(x), *w.shape[:2])  # one product for all draws
+        learned = self.network.combine(out.transpose(0, 1))
+        return learned + (self.prior_features(x) @ xi.T).movedim(-1, 0)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         return self.compute(self.weights(z), z[:, : self.index_dim], x)
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        learned = self.network.combine(torch.einsum("ed,ekd->ek", self.features(x), self.weights(z)))
-        return learned + torch.einsum("eam,em->ea", self.prior_features(x), z[:, : self.index_dim])
+        learned = self.network.combine((self.weights(z) @ self.features(x)[..., None])[..., 0])
+        return learned + (self.prior_features(x) @ z[:, : self.index_dim, None])[..., 0]
 
     def mean(self, x: Tensor) -> Tensor:
         return self(self.m.new_zeros(1, self.width), x)[0]
@@ -160,7 +166,7 @@ class Hypermodel(Learner):
         if self.log_d is None:
             return dist.Delta(self.weights(z)[:, None], event_dim=2)
         eps = z[:, None, self.index_dim :].view(len(z), 1, *self.m.shape)
-        mean = self.m + torch.einsum("kdm,nm->nkd", self.L, z[:, : self.index_dim])[:, None]
+        mean = self.mean_weights(z)[:, None]
         return IndexedNormal(mean, self.log_d.exp().expand_as(mean), eps).to_event(2)
 
     def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,127 @@
+"""A configuration is checked as a whole: every problem at once, with the options that exist."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bayesrl import config
+from bayesrl.config import ConfigError, fits, load, resumed, spell
+
+
+def problems(*words: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(words)
+    return str(caught.value).splitlines()
+
+
+def test_defaults() -> None:
+    c = load([])
+    assert (c.steps, c.seed, c.env.id, c.env.num_envs, c.run_dir, c.resume) == (20_000, 0, "CartPole-v1", 1, None, None)
+    assert c.agent["_target_"] == "bayesrl.agents.bayes_dqn.BayesDQN"
+    assert c.posterior["_target_"] == "bayesrl.posteriors.Hypermodel"
+
+
+def test_all_problems_at_once() -> None:
+    words = [
+        "steps=abc", "seed=-1", "replay_ratio=nan", "posterior=bar", "stepps=3", "env.size=3", "agent.discont=.5",
+        "posterior.optimizer.lrr=3", "posterior.draws=1.5", "network.hidden=[a]", "seed", "device=[x]", "solve.evry=3",
+    ]  # fmt: skip
+    told = problems(*words)
+    assert len(told) == len(words)
+    for line in (
+        "got posterior=bar, wanted an option of posterior that exists: there are ensemble, hypermodel, point",
+        "got steps=abc, wanted an integer",
+        "got seed=-1, wanted at least 0",
+        "got replay_ratio=nan, wanted a finite number",
+        "got posterior.draws=1.5, wanted an integer",
+        "got network.hidden=['a'], wanted a list of integers",
+        "got env.size=3, wanted a key of env that exists: there are id, imports, kwargs, num_envs, vectorization",
+    ):
+        assert line in told
+    assert sum("did you mean" in line for line in told) == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("agent=null", "wanted an option of agent"),
+        ("~agent", "wanted an option of agent"),
+        ("~steps", "got steps=None, wanted an integer"),
+        ("+nonsense=3", "wanted a setting that exists"),
+        ("log=3", "got log.every=None"),
+        ("seed=1,2", "wanted one value"),
+        ("seed=99999999999999999999", "wanted at most 4294967295"),
+        ("env.kwargs.a=${nope}", "Interpolation key 'nope' not found"),
+        ("steps=1e5", "got steps=100000.0, wanted an integer"),
+        ("capture=1", "wanted true or false"),
+        ("env.vectorization=magic", "wanted one of auto, native, sync, async"),
+        ("agent._target_=bayesrl.nowhere", "wanted something that can be imported"),
+        ("log.every.often=3", "wanted a setting that exists"),
+    ],
+)
+def test_each_problem_is_one_line(word: str, said: str) -> None:
+    assert any(said in line for line in problems(word))
+
+
+def test_open_dictionaries_take_new_keys() -> None:
+    c = load(["env.kwargs.size=3", "+env.kwargs.deep=true", "env.kwargs.nested.key=x"])
+    assert c.env.kwargs == {"size": 3, "deep": True, "nested": {"key": "x"}}
+
+
+def test_arguments_that_no_file_mentions_are_known_by_the_signature() -> None:
+    assert load(["solve.every=7"]).solve == {"every": 7}
+    assert "target" not in load([]).network and problems("network.depth=3")[0].startswith("got network.depth=3")
+
+
+def test_further_checks_are_made_of_sound_configurations_only() -> None:
+    with pytest.raises(ConfigError, match="^the moon$"):
+        load([], checks=[lambda c: ["the moon"]])
+    with pytest.raises(ConfigError, match="^got steps=0, wanted at least 1$"):
+        load(["steps=0"], checks=[lambda c: ["the moon"]])
+
+
+def test_resume_takes_little_and_refuses_the_rest_by_name() -> None:
+    stored = load(["seed=3"])
+    c = resumed(stored, ["steps=30000", "device=cpu", "threads=2", "stop.seconds=9", "stop.return=100", "log.every=5"])
+    assert (c.steps, c.device, c.threads, c.stop.seconds, c.stop["return"], c.log.every) == (30_000, "cpu", 2, 9, 100, 5)
+    assert c.seed == 3 and stored.steps == 20_000
+    words = ["seed=4", "agent=uniform", "env.kwargs.x=1", "checkpoint.every=9", "eval.every=0", "log.evry=5", "steps=no"]
+    with pytest.raises(ConfigError) as caught:
+        resumed(stored, words)
+    told = str(caught.value).splitlines()
+    assert len(told) == len(words) and all(any(word in line for line in told) for word in words)
+
+
+def test_directories_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nsteps: 77\n")
+    assert load(["experiment=mine"], [str(tmp_path)]).steps == 77
+
+
+@pytest.mark.parametrize("env", config.load([]) and ["acrobot", "cartpole", "deep_sea", "lunar_lander", "mountain_car", "river_swim"])
+@pytest.mark.parametrize("posterior", ["hypermodel", "ensemble", "point"])
+def test_what_ships_is_sound(env: str, posterior: str) -> None:
+    load([f"env={env}", f"posterior={posterior}"])
+
+
+@pytest.mark.parametrize("word", ["agent=uniform", "network=dueling", "exploration=optimistic", "tracking=periodic", "posterior=ensemble experiment=deep_sea", "posterior=point experiment=deep_sea"])
+def test_other_options_are_sound(word: str) -> None:
+    load(word.split())
+
+
+def test_help_tells_every_option_and_setting() -> None:
+    told = config.explain()
+    assert "hypermodel*" in told and "deep_sea" in told
+    for key in ("steps=20000", "agent.discount=", "posterior.optimizer.lr=", "env.kwargs={}", "stop.return=null"):
+        assert key in told
+    assert "updates per transition" in told
+
+
+def test_types_in_words() -> None:
+    assert spell(int | None) == "an integer or null"
+    assert fits(1, float) and not fits(True, int) and not fits(1.0, int) and fits([1], list[int]) and not fits("a", list[str])
+
+
+def test_yaml_round_trip() -> None:
+    assert yaml.safe_load(yaml.safe_dump(config.flat(load([]))))["steps"] == 20_000

@@ -1,0 +1,96 @@
+"""TensorBoard and metrics.csv say the same, explain every tag, and go on after a resumption without a double."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from test_resume import TINY, resume, train
+
+from bayesrl.logger import LAYOUT, TAGS, Logger
+
+
+def events(run: Path) -> EventAccumulator:
+    return EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Killed at 350 transitions in effect: rows beyond the checkpoint at 300, then resumed."""
+    run = tmp_path_factory.mktemp("logger") / "run"
+    train("steps=300", f"run_dir={run}", "log.every=50")
+    logger = Logger(run, 300)
+    for step in (310, 350):
+        logger.log(step, {"train/loss": -1.0, "rollout/episodes": 1e6})
+    logger.close()
+    logger.events.write_bytes(logger.events.read_bytes()[:-5])  # cut short
+    resume(run, "steps=500")
+    return run
+
+
+def rows(run: Path) -> list[dict]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_no_step_is_doubled(run: Path) -> None:
+    board = events(run)
+    for tag in board.Tags()["scalars"]:
+        steps = [event.step for event in board.Scalars(tag)]
+        assert steps == sorted(set(steps)), tag
+    assert [event.step for event in board.Scalars("train/n_updates")] == list(range(50, 501, 50))
+    assert [int(row["step"]) for row in rows(run)] == list(range(50, 501, 50))
+
+
+def test_metrics_agree_with_tensorboard(run: Path) -> None:
+    board, table = events(run), rows(run)
+    for tag in TAGS:
+        told = {int(row["step"]): float(row[tag]) for row in table if row[tag]}
+        drawn = {event.step: event.value for event in board.Scalars(tag)} if tag in board.Tags()["scalars"] else {}
+        assert drawn == pytest.approx(told, rel=1e-6), tag
+
+
+def test_the_promised_tags_are_there(run: Path) -> None:
+    assert set(events(run).Tags()["scalars"]) >= {
+        "rollout/ep_rew_mean", "rollout/ep_len_mean", "train/loss", "eval/mean_reward", "eval/mean_ep_length", "time/fps",
+        "uncertainty/q_epistemic_std", "uncertainty/q_aleatoric_std", "uncertainty/action_disagreement",
+        "uncertainty/start_value", "uncertainty/posterior_kl", "calibration/return_coverage_90",
+    }  # fmt: skip
+
+
+def test_every_tag_is_explained_where_it_is_drawn(run: Path) -> None:
+    board = events(run)
+    for tag in board.Tags()["scalars"]:
+        assert board.SummaryMetadata(tag).summary_description == TAGS[tag]
+    assert all(text.endswith(".") and len(text) > 12 for text in TAGS.values())
+
+
+def test_the_band_is_a_margin_chart(run: Path) -> None:
+    board = events(run)
+    (event,) = board.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: chart for category in layout.category for chart in category.chart}
+    (series,) = charts["value at the start, 5-95 % over draws"].margin.series
+    assert (series.value, series.lower, series.upper) == (
+        "uncertainty/start_value", "uncertainty/start_value_p05", "uncertainty/start_value_p95",
+    )  # fmt: skip
+    named = {tag for charts in LAYOUT.values() for _, tags in charts.values() for tag in tags}
+    assert named <= set(TAGS)
+
+
+def test_unknown_tags_are_refused_and_numbers_that_are_not_finite_left_out(tmp_path: Path) -> None:
+    logger = Logger(tmp_path)
+    with pytest.raises(KeyError, match="add it there"):
+        logger.log(1, {"train/banana": 1.0})
+    logger.log(2, {"train/loss": float("nan"), "train/nll": 0.1})
+    logger.close()
+    assert [(row["train/loss"], row["train/nll"]) for row in rows(tmp_path)] == [("", "0.1")]
+
+
+@pytest.mark.parametrize("content", ["", "step,train/loss\n", "step\n100\nrubbish\n"])
+def test_a_broken_metrics_file_is_written_on(content: str, tmp_path: Path) -> None:
+    train("steps=100", f"run_dir={tmp_path / 'run'}", *TINY)
+    (tmp_path / "run" / "metrics.csv").write_text(content)
+    resume(tmp_path / "run", "steps=200")
+    assert rows(tmp_path / "run")[-1]["step"] == "200"

@@ -1,0 +1,189 @@
+"""Training to 2N is training to N and resuming to 2N, bit for bit; looking changes nothing."""
+
+import csv
+import importlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from bayesrl.checkpoint import read
+from bayesrl.launch import build
+from bayesrl.run_dir import stored
+from bayesrl.train import main
+
+TINY = [
+    "network.hidden=[8]", "agent.learning_starts=64", "agent.batch_size=16", "replay_ratio=0.25", "log.every=100",
+    "checkpoint.every=200", "eval.every=200", "eval.episodes=1", "eval.final_episodes=1",
+]  # fmt: skip
+ENVS = {
+    "CartPole-v1": ["env.id=CartPole-v1"],
+    "MountainCar-v0": ["env.id=MountainCar-v0", "env.num_envs=2", "env.vectorization=sync"],
+    "DeepSea-v0": ["env=deep_sea", "env.kwargs.size=5", "env.num_envs=3"],
+}
+POSTERIORS = {"hypermodel": ["posterior.draws=3"], "ensemble": ["posterior.members=3"]}
+
+
+def train(*words: str) -> None:
+    assert main([*TINY, *words]) == 0
+
+
+def resume(run: Path, *words: str) -> None:
+    assert main([f"resume={run}", *words]) == 0
+
+
+def checkpoint(run: Path) -> dict:
+    """The newest one, but for the clock."""
+    state = read(max((run / "checkpoints").glob("*.pt")))
+    del state["run"]["seconds"], state["rollout"]["seconds"]
+    return state
+
+
+def newest(run: Path) -> int:
+    return max((int(path.stem) for path in (run / "checkpoints").glob("*.pt")), default=0)
+
+
+def same(a: object, b: object, where: str = "") -> None:
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor | np.ndarray):
+        a, b = torch.as_tensor(a), torch.as_tensor(b)
+        assert a.dtype == b.dtype and torch.equal(a.nan_to_num(7.5), b.nan_to_num(7.5)), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{where}[{i}]")
+    else:
+        assert a == b or a != a, where
+
+
+def metrics(run: Path) -> list[dict]:
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{tag: text for tag, text in row.items() if not tag.startswith("time/")} for row in rows]
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("env", ENVS)
+def test_twice_as_long_is_resumed_once(env: str, posterior: str, tmp_path: Path) -> None:
+    words = [*ENVS[env], f"posterior={posterior}", *POSTERIORS[posterior]]
+    train(*words, "steps=600", f"run_dir={tmp_path / 'whole'}")
+    train(*words, "steps=300", f"run_dir={tmp_path / 'halves'}")
+    resume(tmp_path / "halves", "steps=600")
+    same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "halves"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "halves")
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    train("steps=300", f"run_dir={tmp_path / 'a'}")
+    train("steps=300", f"run_dir={tmp_path / 'b'}", "log.every=7", "eval.every=31", "checkpoint.every=11", "eval.episodes=3")
+    a, b = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
+    for part in ("agent", "rollout", "envs", "rng"):
+        same(a[part], b[part], part)
+
+
+class Reckless(gym.Env):
+    """Uses the global generators, as environments should not, and cannot be captured."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.opaque = 0, object()
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        obs = np.array([np.random.rand(), random.random()], np.float32)
+        return obs, float(action) * random.random(), self.t == 9, False, {}
+
+
+def test_global_generators_of_an_environment_are_left_alone_by_evaluation(tmp_path: Path) -> None:
+    words = [f"env.id={__name__}:Reckless", "steps=200"]
+    train(*words, f"run_dir={tmp_path / 'a'}", "eval.every=0")
+    train(*words, f"run_dir={tmp_path / 'b'}", "eval.every=50")
+    same(checkpoint(tmp_path / "a")["agent"], checkpoint(tmp_path / "b")["agent"])
+
+
+def test_new_episodes_begin_where_the_state_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = tmp_path / "run"
+    train(f"env.id={__name__}:Reckless", "steps=202", f"run_dir={run}")
+    for steps in (205, 220):
+        resume(run, f"steps={steps}")
+        assert "new episodes begin" in capsys.readouterr().out
+    rebuilt = build(stored(run), run, resuming=True).rollout.agent.replay
+    assert rebuilt.columns["done"][[201, 204], 0].all()  # cut there, on both resumptions
+    assert not rebuilt.columns["terminated"][[201, 204], 0].any()
+
+
+def test_capture_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bayesrl.agents.bayes_dqn import BayesDQN
+
+    called = []
+    monkeypatch.setattr(BayesDQN, "capture", lambda self: called.append(self))
+    train("capture=true", "steps=100", f"run_dir={tmp_path / 'run'}")
+    resume(tmp_path / "run", "steps=120")
+    assert len(called) == 2
+
+
+def test_choices_made_by_measurement_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train("env.id=MountainCar-v0", "env.num_envs=2", "steps=100", f"run_dir={tmp_path / 'run'}")
+    assert stored(tmp_path / "run").env.vectorization == "sync"
+
+    def measure(*arguments: object) -> str:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(importlib.import_module("bayesrl.envs.make"), "_sync_or_async", measure)
+    resume(tmp_path / "run", "steps=120")
+
+
+def test_a_run_can_be_killed_at_any_moment(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*TINY, "steps=1000000", "checkpoint.every=20", "log.every=10", "eval.every=0"]
+    begin, reached = [*words, f"run_dir={run}"], 0
+    for wait in (0.3, 0.7):
+        child = subprocess.Popen([sys.executable, "-m", "bayesrl.train", *begin], stdout=-3, stderr=-3)
+        while child.poll() is None and newest(run) <= reached + 20:
+            time.sleep(0.02)
+        time.sleep(wait)
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        begin = [f"resume={run}"]
+        assert newest(run) > reached
+        reached = newest(run)
+    resume(run, f"steps={reached + 50}")
+    steps = [int(row["step"]) for row in metrics(run)]
+    assert steps == sorted(set(steps)) and steps[:3] == [10, 20, 30] and steps[-1] == reached + 50
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_at_a_boundary(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bayesrl.rollout import Rollout
+
+    step = Rollout.step
+
+    def interrupted(self: Rollout) -> int:
+        if self.transitions == 133:
+            os.kill(os.getpid(), number)
+        return step(self)
+
+    monkeypatch.setattr(Rollout, "step", interrupted)
+    assert main([*TINY, "steps=300", f"run_dir={tmp_path / 'a'}"]) == 128 + number
+    assert checkpoint(tmp_path / "a")["step"] == 134
+    assert '"eval_return_mean": null' in (tmp_path / "a" / "result.json").read_text()
+    monkeypatch.setattr(Rollout, "step", step)
+    resume(tmp_path / "a")
+    train("steps=300", f"run_dir={tmp_path / 'b'}")
+    same(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b"))

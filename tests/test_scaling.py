@@ -1,0 +1,72 @@
+"""Running statistics against NumPy on all that was seen."""
+
+import copy
+
+import numpy as np
+import torch
+
+from bayesrl.agent import EnvSpec, Transition
+from bayesrl.scaling import Scaling
+
+
+def step(obs, reward, done=None, valid=None):
+    E = len(obs)
+    no = torch.zeros(E, dtype=torch.bool)
+    return Transition(obs, torch.zeros(E, dtype=torch.int64), reward, no if done is None else done, no, obs, ~no if valid is None else valid)
+
+
+def test_mean_and_variance_are_numpys_even_far_from_zero():
+    scaling = Scaling(EnvSpec((2,), torch.float32, 2, 3), 0.9)
+    torch.manual_seed(0)
+    obs = 4096 + torch.randn(50, 3, 2)
+    valid = torch.rand(50, 3) < 0.8
+    for one, flag in zip(obs, valid, strict=True):
+        scaling.observe(step(one, torch.zeros(3), valid=flag))
+    seen = obs[valid].double().numpy()
+    np.testing.assert_allclose(scaling.mean, seen.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(scaling.square, seen.var(0), rtol=1e-9)
+    scaled = scaling.obs(obs[valid])
+    np.testing.assert_allclose(scaled.std(0, correction=0), 1, atol=1e-3)
+    assert scaling.count == valid.sum()
+
+
+def test_return_scale_by_hand():
+    scaling = Scaling(EnvSpec((1,), torch.float32, 2), 0.5)
+    yes = torch.tensor([True])
+    for reward, done, valid in ((4.0, ~yes, yes), (2.0, yes, yes), (0.0, ~yes, ~yes), (6.0, ~yes, yes)):
+        scaling.observe(step(torch.zeros(1, 1), torch.tensor([reward]), done, valid))
+    # Running sums 4, 2 + 4/2 = 4, a reset step that counts for nothing, 6.
+    np.testing.assert_allclose(scaling.scale, ((16 + 16 + 36) / 3) ** 0.5, rtol=1e-6)
+
+
+def test_small_rewards_are_not_magnified():
+    scaling = Scaling(EnvSpec((1,), torch.float32, 2), 0.5)
+    scaling.observe(step(torch.zeros(1, 1), torch.tensor([-0.01])))
+    assert scaling.scale == 1
+
+
+def test_pixels_are_divided_and_indices_left_alone():
+    pixels = Scaling(EnvSpec((1, 1, 1), torch.uint8, 2), 0.9)
+    assert pixels.obs(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).item() == 1
+    index = torch.tensor([[3]])
+    assert Scaling(EnvSpec((1,), torch.int64, 2, categories=5), 0.9).obs(index) is index
+
+
+def test_scaled_observations_are_clipped_at_ten():
+    scaling = Scaling(EnvSpec((1,), torch.float32, 2), 0.9)
+    assert scaling.obs(torch.tensor([[-99.0], [2.0], [99.0]])).flatten().tolist() == [-10, 2, 10]
+
+
+def test_what_a_captured_update_holds_stays_at_its_address_and_the_state_goes_round():
+    torch.manual_seed(0)
+    scaling = Scaling(EnvSpec((2,), torch.float32, 2), 0.9)
+    held = {name: buffer.data_ptr() for name, buffer in scaling.named_buffers()}
+    for _ in range(5):
+        scaling.observe(step(torch.randn(1, 2), torch.randn(1)))
+    assert held == {name: buffer.data_ptr() for name, buffer in scaling.named_buffers()}
+    other = Scaling(EnvSpec((2,), torch.float32, 2), 0.9)
+    other.load_state_dict(copy.deepcopy(scaling.state_dict()))
+    again = step(torch.randn(1, 2), torch.randn(1))
+    for each in (scaling, other):
+        each.observe(again)
+    assert all(torch.equal(a, b) for a, b in zip(scaling.buffers(), other.buffers(), strict=True))
