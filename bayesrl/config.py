@@ -89,7 +89,7 @@ def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequ
     parsed = [parse(text, problems) for text in overrides]
     with initialize_config_module("bayesrl.configs", version_base="1.3"):
         search = _search(config_dirs)
-        options = groups(search)
+        options = groups(config_dirs)
         choices, values = [], []
         for override in filter(None, parsed):
             key, value = override.key_or_group, override.value()
@@ -186,7 +186,7 @@ def parse(text: str, problems: list[str]) -> Override | None:
 def explain() -> str:
     """The groups with their options, and every setting with its default and what the files say of it."""
     with initialize_config_module("bayesrl.configs", version_base="1.3"):
-        config, options = compose("train"), groups([])
+        config, options = compose("train"), groups()
     root = resources.files("bayesrl.configs")
     files = [("train.yaml", "")]
     lines = ["Groups (* is the default)"]
@@ -205,11 +205,14 @@ def explain() -> str:
     return "\n".join(lines)
 
 
-def groups(search: Sequence[str]) -> dict[str, list[str]]:
+def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
     """The options of each group, inside an initialised Hydra."""
-    compose("train", [*search])  # for the search path
     loader = GlobalHydra.instance().config_loader()
-    return {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
+    out = {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
+    for place in config_dirs:
+        for path in Path(place).glob("*/*.yaml"):
+            out[path.parent.name] = sorted({*out.get(path.parent.name, []), path.stem})
+    return out
 
 
 def fits(value: Any, wanted: Any) -> bool:

@@ -1,0 +1,62 @@
+"""What a run says of itself, by hand, and without moving training's random state."""
+
+import math
+
+import torch
+from gymnasium.vector import AutoresetMode
+
+from bayesrl.agent import Forecast
+from bayesrl.rollout import Rollout
+from bayesrl.tracker import Tracker, spread
+from test_rollout import Counting, Idle, begun
+
+
+class Certain(Idle):
+    """Two draws: values 1 and 3 everywhere."""
+
+    def forecast(self, obs, generator):
+        torch.rand(1, generator=generator)
+        q = torch.tensor([1.0, 3.0])[:, None, None] * torch.tensor([1.0, 0.5])
+        return Forecast(q.expand(2, len(obs), 2), torch.tensor(math.nan))
+
+
+def test_spread_by_hand():
+    q = torch.tensor([[[1.0, 0.0]], [[3.0, 4.0]]])  # the mean's best action is 0 or 1: means 2 and 2, the first wins
+    numbers = spread(Forecast(q, torch.tensor(5.0)))
+    assert numbers == {"q_epistemic_std": 1, "action_disagreement": 0.5, "collapsed": 0, "posterior_kl": 5}
+
+
+def test_equal_draws_have_collapsed_unless_there_is_only_one_function():
+    q = torch.ones(3, 2, 2)
+    assert spread(Forecast(q, torch.zeros(())))["collapsed"] == 1
+    assert spread(Forecast(q, torch.zeros(()), degenerate=True))["collapsed"] == 0
+
+
+def run(steps, tracker=None):
+    rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, Counting(2)))
+    tracker = tracker or Tracker(1, seed=0)
+    for _ in range(steps):
+        tracker.before(rollout.agent, rollout.envs, bool(rollout.envs.start.any()))
+        rollout.step()
+        tracker.after(rollout.envs)
+    return tracker, tracker.metrics(rollout.agent, rollout)
+
+
+def test_metrics_by_hand():
+    before = torch.get_rng_state()
+    _, out = run(4)
+    assert torch.equal(before, torch.get_rng_state())
+    # Episodes of rewards 1 and 2; discounted by 1/2 they are 2, the mean of the values 1 and 3.
+    assert (out["rollout/ep_rew_mean"], out["rollout/ep_len_mean"], out["rollout/episodes"]) == (3, 2, 2)
+    assert (out["uncertainty/start_value"], out["uncertainty/q_epistemic_std"]) == (2, 1)
+    assert (out["calibration/return_coverage_90"], out["calibration/episodes_scored"]) == (1, 2)
+    assert out["time/total_timesteps"] == out["train/n_updates"] == 4
+
+
+def test_the_state_goes_round():
+    tracker, _ = run(3)
+    other = Tracker(1, seed=5)
+    other.restore(tracker.state())
+    assert torch.equal(tracker.generator.get_state(), other.generator.get_state())
+    assert (other.returns, other.lengths, other.start) == (tracker.returns, tracker.lengths, tracker.start)
+    assert torch.equal(torch.stack([*other.recent]), torch.stack([*tracker.recent]))
