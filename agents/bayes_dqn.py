@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bayesrl.agent import EnvSpec, Forecast, Transition
 from bayesrl.capture import Captured
-from bayesrl.exploration import Thompson
+from bayesrl.exploration import Exploration, Thompson
 from bayesrl.posteriors import Batch, Learner
 from bayesrl.replay import Replay
 from bayesrl.scaling import Scaling
@@ -37,14 +37,14 @@ class BayesDQN(nn.Module):
         n_step: rewards summed before bootstrapping.
         batch_size: B.
         capacity: of the replay, in transitions.
-        learning_starts: transitions before the first update.
+        learning_starts: steps stored before the first update.
     """
 
     def __init__(
         self,
         spec: EnvSpec,
         posterior: Learner,
-        exploration: nn.Module | None = None,
+        exploration: Exploration | None = None,
         value: Callable = double_q,
         tracking: nn.Module | None = None,
         scaling: Scaling | None = None,
@@ -70,6 +70,7 @@ class BayesDQN(nn.Module):
 
     def observe(self, transition: Transition) -> None:
         self.scaling.observe(transition)
+        self.exploration.observe(transition)
         self.replay.add(transition, self.posterior.tags(self.spec.num_envs))
 
     def ready(self) -> bool:
@@ -103,4 +104,5 @@ class BayesDQN(nn.Module):
     @torch.no_grad()
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:
         z = self.posterior.index(100, generator)
-        return Forecast(self.posterior(z, self.scaling.obs(obs)) * self.scaling.scale, self.posterior.kl(z), self.posterior.degenerate)
+        q = self.posterior(z, self.scaling.obs(obs)) * self.scaling.scale
+        return Forecast(q, self.posterior.kl(z), self.posterior.degenerate)

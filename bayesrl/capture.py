@@ -51,8 +51,10 @@ class Captured:
         if self.compiled is None:
             before = copy.deepcopy(self.module.state_dict())
             try:
-                self.compiled = capture(self.function, *args)
-                self.compiled(*args)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the compiler's own, which say nothing of the function
+                    self.compiled = capture(self.function, *args)
+                    self.compiled(*args)
             except Exception as error:
                 warnings.warn(f"going on without capture: {type(error).__name__}: {str(error)[:300]}", stacklevel=2)
                 self.compiled = self.function

@@ -90,19 +90,20 @@ def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequ
     with initialize_config_module("bayesrl.configs", version_base="1.3"):
         search = _search(config_dirs)
         options = groups(config_dirs)
-        choices, values = [], []
+        choices: list[str] = []
+        values: list[Override] = []
         for override in filter(None, parsed):
             key, value = override.key_or_group, override.value()
             if key not in options:
                 values.append(override)
             elif value in options[key] or (value is None and key == "experiment"):
-                choices.append(override.input_line)
+                choices.append(str(override.input_line))
             else:
                 problems.append(_unknown(f"{key}={value}", f"an option of {key}", str(value), options[key]))
         try:
             base = compose("train", [*search, *choices])
-            good = [_spelled(override, base, options, problems) for override in values]
-            config = compose("train", [*search, *choices, *filter(None, good)])
+            good = [word for override in values if (word := _spelled(override, base, options, problems))]
+            config = compose("train", [*search, *choices, *good])
             problems += check(config, checks)
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(f"got a configuration that does not compose: {str(error).splitlines()[0]}")
@@ -118,7 +119,7 @@ def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check
         ConfigError: every problem found, one a line.
     """
     problems: list[str] = []
-    config = OmegaConf.create(OmegaConf.to_container(stored))
+    config = stored.copy()
     OmegaConf.set_struct(config, True)
     allowed = ", ".join(key + "*" * key.endswith(".") for key in RESUMABLE)
     families = tuple(key for key in RESUMABLE if key.endswith("."))
@@ -147,7 +148,7 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     wanted = SETTINGS | {key: rule for key, rule in SOLVE.items() if key.removeprefix("solve.") in solve}
     for key, (kind, least) in wanted.items():
         value = OmegaConf.select(config, key)
-        plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        plain: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         number = isinstance(plain, int | float)
         if not fits(plain, kind):
             problems.append(f"got {key}={plain}, wanted {spell(kind)}")
@@ -268,7 +269,7 @@ def _search(config_dirs: Sequence[str]) -> list[str]:
 
 def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]], problems: list[str]) -> str | None:
     """How Hydra wants an override that names something of `base`; else None, and why not is added to `problems`."""
-    text, key = override.input_line, override.key_or_group
+    text, key = str(override.input_line), override.key_or_group
     plain = text.lstrip("+")
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(base, parent) if parent else base

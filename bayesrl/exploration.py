@@ -8,11 +8,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bayesrl.agent import Transition
 from bayesrl.posteriors import Posterior
 from bayesrl.td import greedy
 
 
-class Held(nn.Module):
+class Exploration(nn.Module):
+    """Draws of a posterior -> actions; called with (posterior, x [E, *], start [E], mask [E, A] or None) -> [E]."""
+
+    def observe(self, transition: Transition) -> None:
+        """Take in one step of every environment; here nothing."""
+
+
+class Held(Exploration):
     """Exploration that holds indices z [E k, *] between steps, saved with the agent."""
 
     z: Tensor | None = None
@@ -74,7 +82,7 @@ class OptimisticIndexSampling(Held):
         return greedy(q.view(len(x), self.indices, -1).quantile(self.quantile, 1), mask)
 
 
-class EpsilonGreedy(nn.Module):
+class EpsilonGreedy(Exploration):
     """The posterior mean's choice, or with probability epsilon any allowed action.
 
     Arguments:
@@ -93,7 +101,10 @@ class EpsilonGreedy(nn.Module):
 
     def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
         epsilon = self.start + (self.end - self.start) * (self.count / self.decay).clamp(max=1.0)
-        self.count += len(x)
         q = posterior.mean(x)
         explore = torch.rand(len(x), device=x.device) < epsilon
         return torch.where(explore, greedy(torch.rand_like(q), mask), greedy(q, mask))
+
+    def observe(self, transition: Transition) -> None:
+        """Count transitions; steps that were only resets are none."""
+        self.count += transition.valid.sum()

@@ -189,7 +189,7 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device) -> Agen
             parts[name] = instantiate(config[name], _convert_="all").to(device)
     with _building("agent"):
         agent = instantiate(config.agent, _convert_="all", **cfg.only_accepted(config.agent["_target_"], parts))
-        return agent.to(device) if isinstance(agent, nn.Module) else agent
+        return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

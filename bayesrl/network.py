@@ -31,7 +31,7 @@ class Network:
 
     def __init__(self, body: nn.Module, outputs: int, dueling: bool = False) -> None:
         if next((m for m in body.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)), None) is not None:
-            raise ValueError("got a body with BatchNorm, wanted a pure function of its weights: use nn.LayerNorm instead")
+            raise ValueError("got a body with BatchNorm, wanted a pure function of its weights: use nn.LayerNorm")
         self.outputs = outputs
         self.features_out: int = body.features  # type: ignore[assignment]
         self.head_outputs = outputs + 1 if dueling else outputs
@@ -102,5 +102,5 @@ def mlp(
     if not dueling:
         return Network(MLP(shape, hidden, categories), outputs)
     if len(hidden) < 2:
-        raise ValueError(f"got hidden={list(hidden)} with a dueling head, wanted two or more layer widths, such as [128, 128]")
+        raise ValueError(f"got hidden={list(hidden)} and dueling, wanted two or more layer widths, such as [128, 128]")
     return Network(Streams(MLP(shape, hidden[:-1], categories), hidden[-1]), outputs, dueling=True)

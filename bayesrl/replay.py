@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from bayesrl.agent import EnvSpec, Transition
 
 FACTS = ("reward", "action", "terminated", "done", "valid")
-VALID = FACTS.index("valid")
 
 
 class Sample(NamedTuple):
@@ -29,7 +28,7 @@ class Sample(NamedTuple):
         next_obs, next_mask: at the window's end, [B, *shape], and [B, A] or None.
         weight: 0 for rows that are no transitions, [B].
         tags: what the posterior stored with each transition, [B, K].
-        size: number of transitions in memory, 0-d float.
+        size: steps in memory that a batch is drawn from, those of weight 0 included, 0-d float.
     """
 
     obs: Tensor
@@ -89,8 +88,8 @@ class Replay(nn.Module):
         named = {name: self.facts[..., i] for i, name in enumerate(FACTS)}
         self.columns = stored | named | {"tags": self.facts[..., len(FACTS) :]}  # [T, E, ...] by name
         self.rows = 0  # ever written
-        # In place at every step, because a captured update holds its address; float64 counts beyond 2^24.
-        self.register_buffer("size", torch.zeros((), dtype=torch.float64, device=device))
+        # In place at every step, because a captured update holds its address.
+        self.register_buffer("size", torch.zeros((), device=device))
 
     def add(self, transition: Transition, tags: Tensor) -> None:
         """Store one step of every environment, over the oldest one when full."""
@@ -98,13 +97,13 @@ class Replay(nn.Module):
         _, action, reward, terminated, truncated, _, valid, _ = transition
         numbers = (reward, action.float(), terminated.float(), (terminated | truncated).float(), valid.float())
         facts = torch.stack(numbers, -1)
-        self.size += (facts[:, VALID] - self.columns["valid"][i]).sum()
         self.facts[i] = torch.cat((facts, tags.to(facts.dtype)), -1) if tags.shape[1] else facts
         self.columns["obs"][i] = transition.obs
         self.columns["next_obs"][i] = transition.next_obs
         if "next_mask" in self.columns:
             self.columns["next_mask"][i] = transition.next_mask
         self.rows += 1
+        self.size.fill_(min(self.rows, self.T) * self.E)
 
     def __len__(self) -> int:
         """Windows that can be sampled, counting rows that are no transitions."""
@@ -142,7 +141,7 @@ class Replay(nn.Module):
             next_mask=flat["next_mask"][last] if "next_mask" in flat else None,
             weight=weight,
             tags=facts[0, :, len(FACTS) :].to(self.tags),
-            size=self.size.clamp(min=1).float(),
+            size=self.size,
         )
 
     def rows_since(self, row: int) -> dict[str, Tensor]:
@@ -157,7 +156,7 @@ class Replay(nn.Module):
         for name, column in self.columns.items():
             column[t.to(column.device)] = columns[name].to(column.device)
         self.rows = rows
-        self.size.copy_(self.columns["valid"].sum())
+        self.size.fill_(min(rows, self.T) * self.E)
 
 
 def free_memory(device: torch.device | str) -> float:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from bayesrl.agent import Agent, EnvSpec, Transition
 from bayesrl.envs.check import EnvError
-from bayesrl.envs.workers import describe_dead_worker
 from bayesrl.envs.spaces import flatten, layout
+from bayesrl.envs.workers import describe_dead_worker
 
 
 class Episode(NamedTuple):

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -224,10 +225,11 @@ class Run:
             broken = [name for name, p in agent.named_parameters() if not p.isfinite().all()]
             got = f"parameters that are not finite, {broken[0]}," if broken else ""
         if got:
-            last = f"resume={self.run_dir} begins at {self.saved:,} transitions" if self.saved >= 0 else "none was made"
+            begins = f"resume={self.run_dir} begins at {self.saved:,} transitions"
+            last = begins if self.saved >= 0 else "none was made"
             raise DivergedError(
-                f"got {got} after {self.rollout.updates:,} updates, wanted finite numbers: start a new run with a lower "
-                f"learning rate, posterior.optimizer.lr (last good checkpoint: {last})"
+                f"got {got} after {self.rollout.updates:,} updates, wanted finite numbers: start a new run with a "
+                f"lower learning rate, posterior.optimizer.lr (last good checkpoint: {last})"
             )
 
     def _postfix(self) -> str:
@@ -284,7 +286,7 @@ class Run:
 
     def _finish(self) -> dict:
         rollout = self.rollout
-        out = {
+        out: dict[str, Any] = {
             "steps": rollout.transitions,
             "episodes": rollout.episodes,
             "eval_return_mean": None,
@@ -310,7 +312,8 @@ class Run:
             return out
         low, high = result.interval()
         self.say(
-            f"greedy return of {self.cadence.final_episodes} episodes: {result.mean:.4g} (95 % interval {low:.4g} to {high:.4g})"
+            f"greedy return of {len(result.returns)} episodes: {result.mean:.4g} "
+            f"(95 % interval {low:.4g} to {high:.4g})"
         )
         if self.solve:
             self.say(f"episodes to solve: {self.solved_at if self.solved_at is not None else 'not solved'}")
@@ -331,7 +334,7 @@ class Run:
             self.signal = number
             signal.signal(number, old[number])
 
-        old = {}
+        old: dict[int, Any] = {}
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 old[number] = signal.signal(number, note)
@@ -340,8 +343,8 @@ class Run:
         try:
             yield
         finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+            for each, handler in old.items():
+                signal.signal(each, handler)
 
 
 def rng_state() -> dict:

@@ -11,7 +11,7 @@ from bayesrl.calibration import ReturnCalibration, mixture_interval
 @pytest.mark.parametrize(("level", "quantile"), [(0.9, 1.6449), (0.5, 0.6745)])
 @pytest.mark.parametrize("noise", [0.0, 0.75])
 def test_a_mixture_of_normal_draws_is_normal(level, quantile, noise):
-    p = (torch.arange(200) + 0.5) / 200
+    p = (torch.arange(1000) + 0.5) / 1000
     draws = 3 + 2 * torch.special.ndtri(p)[:, None]
     low, high = mixture_interval(draws, noise, level)
     half = quantile * (4 + noise**2) ** 0.5

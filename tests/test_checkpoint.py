@@ -13,22 +13,24 @@ from bayesrl.checkpoint import CheckpointError, Checkpoints, read, replace, writ
 from bayesrl.replay import Replay
 
 
-def replay(capacity: int = 10, E: int = 2) -> Replay:
-    return Replay(EnvSpec((3,), torch.float32, 2, E), torch.zeros(1, 0), capacity, 1, 0.9)
+def replay() -> Replay:
+    """Of two environments, five rows."""
+    return Replay(EnvSpec((3,), torch.float32, 2, 2), torch.zeros(1, 0), 10, 1, 0.9)
 
 
 def add(memory: Replay, rows: int) -> None:
     for _ in range(rows):
         value = float(memory.rows)
-        E, no = memory.E, torch.zeros(memory.E, dtype=torch.bool)
-        obs = torch.full((E, 3), value)
-        step = Transition(obs, torch.ones(E, dtype=torch.int64), torch.full((E,), value), no, no, obs + 1, ~no)
-        memory.add(step, torch.zeros(E, 0))
+        no = torch.zeros(2, dtype=torch.bool)
+        obs = torch.full((2, 3), value)
+        step = Transition(obs, torch.ones(2, dtype=torch.int64), torch.full((2,), value), no, no, obs + 1, ~no)
+        memory.add(step, torch.zeros(2, 0))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     state = {
-        "format": "bayesrl checkpoint 1", "tensor": torch.arange(3), "array": np.arange(4, dtype=np.uint32), "none": None,
+        "format": "bayesrl checkpoint 1", "tensor": torch.arange(3), "array": np.arange(4, dtype=np.uint32),
+        "none": None,
         "nested": [1, (2.5, {"a": np.array(3.0)})], "text": "x",
     }  # fmt: skip
     write(tmp_path / "deep" / "a.pt", state)
@@ -85,7 +87,7 @@ def test_unwritable(tmp_path: Path) -> None:
 
 
 def test_rotation_keeps_the_newest_and_the_rows_they_need(tmp_path: Path) -> None:
-    memory, store = replay(), Checkpoints(tmp_path, keep=2)  # five rows
+    memory, store = replay(), Checkpoints(tmp_path, keep=2)
     for step in range(1, 7):
         add(memory, 2)
         store.save(step, {}, memory)

@@ -28,7 +28,9 @@ def python(*words: str, at: Path) -> subprocess.CompletedProcess:
 
 def test_a_module_in_the_current_directory(tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(MODULE)
-    done = python("bayesrl.train", *TINY, "steps=100", "env.id=my_module:MyEnv-v0", "env.kwargs.length=0.7", at=tmp_path)
+    done = python(
+        "bayesrl.train", *TINY, "steps=100", "env.id=my_module:MyEnv-v0", "env.kwargs.length=0.7", at=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert f"run: runs/{run.name}" in done.stdout and "bottleneck" in done.stdout and "95 % interval" in done.stdout
@@ -71,7 +73,9 @@ def test_evaluate_is_the_same_every_time_and_changes_nothing(tmp_path: Path, cap
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("words", [["run=nowhere"], ["episodes=5"], ["run=.", "episodes=x"], ["run=.", "steps=3"], ["run"]])
+@pytest.mark.parametrize(
+    "words", [["run=nowhere"], ["episodes=5"], ["run=.", "episodes=x"], ["run=.", "steps=3"], ["run"]]
+)
 def test_bad_words_to_evaluate(words: list[str], capsys: pytest.CaptureFixture) -> None:
     assert evaluate.main(words) == 2
     assert capsys.readouterr().err.startswith("error: got")

@@ -75,18 +75,33 @@ def test_arguments_that_no_file_mentions_are_known_by_the_signature() -> None:
 
 
 def test_further_checks_are_made_of_sound_configurations_only() -> None:
-    with pytest.raises(ConfigError, match="^the moon$"):
+    with pytest.raises(ConfigError, match=r"^the moon$"):
         load([], checks=[lambda c: ["the moon"]])
-    with pytest.raises(ConfigError, match="^got steps=0, wanted at least 1$"):
+    with pytest.raises(ConfigError, match=r"^got steps=0, wanted at least 1$"):
         load(["steps=0"], checks=[lambda c: ["the moon"]])
 
 
 def test_resume_takes_little_and_refuses_the_rest_by_name() -> None:
     stored = load(["seed=3"])
     c = resumed(stored, ["steps=30000", "device=cpu", "threads=2", "stop.seconds=9", "stop.return=100", "log.every=5"])
-    assert (c.steps, c.device, c.threads, c.stop.seconds, c.stop["return"], c.log.every) == (30_000, "cpu", 2, 9, 100, 5)
+    assert (c.steps, c.device, c.threads, c.stop.seconds, c.stop["return"], c.log.every) == (
+        30_000,
+        "cpu",
+        2,
+        9,
+        100,
+        5,
+    )
     assert c.seed == 3 and stored.steps == 20_000
-    words = ["seed=4", "agent=uniform", "env.kwargs.x=1", "checkpoint.every=9", "eval.every=0", "log.evry=5", "steps=no"]
+    words = [
+        "seed=4",
+        "agent=uniform",
+        "env.kwargs.x=1",
+        "checkpoint.every=9",
+        "eval.every=0",
+        "log.evry=5",
+        "steps=no",
+    ]
     with pytest.raises(ConfigError) as caught:
         resumed(stored, words)
     told = str(caught.value).splitlines()
@@ -125,7 +140,13 @@ def test_help_tells_every_option_and_setting() -> None:
 
 def test_types_in_words() -> None:
     assert spell(int | None) == "an integer or null"
-    assert fits(1, float) and not fits(True, int) and not fits(1.0, int) and fits([1], list[int]) and not fits("a", list[str])
+    assert (
+        fits(1, float)
+        and not fits(True, int)
+        and not fits(1.0, int)
+        and fits([1], list[int])
+        and not fits("a", list[str])
+    )
 
 
 def test_yaml_round_trip() -> None:

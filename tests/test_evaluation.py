@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from test_rollout import Counting, Idle
 
 from bayesrl.evaluation import Evaluation, evaluate
 from bayesrl.rollout import Environments
-from test_rollout import Counting, Idle
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

@@ -1,5 +1,7 @@
 """Freshness of indices per environment, and the schedule of epsilon."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 
@@ -58,11 +60,20 @@ def test_held_indices_go_round_with_the_state():
     assert torch.equal(other.z, explore.z)
 
 
+class Steps(NamedTuple):
+    """The one thing of a transition that the schedule looks at: 100 of 200 steps were only resets."""
+
+    valid: torch.Tensor
+
+
 def test_epsilon_falls_with_transitions_of_all_environments():
     explore, posterior = EpsilonGreedy(1.0, 0.0, 400), Lines()
     torch.manual_seed(0)
     none = torch.zeros(100, dtype=torch.bool)
-    share = [1 - explore(posterior, torch.zeros(100, 1), none).float().mean().item() for _ in range(6)]
+    share = []
+    for _ in range(6):
+        share.append(1 - explore(posterior, torch.zeros(100, 1), none).float().mean().item())
+        explore.observe(Steps(torch.arange(200) < 100))
     # Half of the explored actions are the greedy one: epsilon / 2 at 0, 100, 200, 300, 400 and 500 transitions.
     torch.testing.assert_close(torch.tensor(share), torch.tensor([0.5, 0.375, 0.25, 0.125, 0, 0]), atol=0.15, rtol=0)
     assert share[4:] == [0, 0] and explore.count == 600

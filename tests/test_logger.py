@@ -53,7 +53,8 @@ def test_metrics_agree_with_tensorboard(run: Path) -> None:
 
 def test_the_promised_tags_are_there(run: Path) -> None:
     assert set(events(run).Tags()["scalars"]) >= {
-        "rollout/ep_rew_mean", "rollout/ep_len_mean", "train/loss", "eval/mean_reward", "eval/mean_ep_length", "time/fps",
+        "rollout/ep_rew_mean", "rollout/ep_len_mean", "train/loss", "eval/mean_reward", "eval/mean_ep_length",
+        "time/fps",
         "uncertainty/q_epistemic_std", "uncertainty/q_aleatoric_std", "uncertainty/action_disagreement",
         "uncertainty/start_value", "uncertainty/posterior_kl", "calibration/return_coverage_90",
     }  # fmt: skip

@@ -44,10 +44,9 @@ def test_truncation_ends_a_window_with_bootstrap_from_its_true_next_observation(
     assert windows(replay, 0, 1) == [(2, 0.25, 15, 1), (2, 0.5, 15, 1)]
 
 
-def test_a_reset_step_has_no_weight_and_is_not_counted():
+def test_a_reset_step_has_no_weight():
     replay = filled([row(0), row(1, terminated=True), row(2, valid=False), row(3), row(4)])
     assert [w[3] for w in windows(replay, 0, 1, 2)] == [1, 1, 0]
-    assert replay.size == 4
 
 
 def test_windows_of_several_environments_do_not_mix():
@@ -63,14 +62,17 @@ def test_the_ring_forgets_the_oldest_and_windows_cross_its_seam():
     assert len(replay) == 2 and replay.size == 4
 
 
-def test_size_forgets_overwritten_reset_steps():
-    replay = filled([row(t, valid=t != 1) for t in range(4)], capacity=4)
-    assert replay.size == 3
+def test_size_makes_a_batch_stand_for_the_memory():
+    """size / B times the sum of weights estimates the number of transitions: 3 of 4 rows, 100,000 draws, 5 errors."""
+    torch.manual_seed(0)
+    replay = filled([row(t, valid=t != 1) for t in range(3)], capacity=4, n_step=1)
     address = replay.size.data_ptr()
-    replay.add(row(4), torch.empty(1, 0))
-    assert replay.size == 3
-    replay.add(row(5), torch.empty(1, 0))
+    replay.add(row(3), torch.empty(1, 0))
     assert replay.size == 4 and replay.size.data_ptr() == address
+    sample = replay.gather(replay.index(100_000))
+    assert (sample.size / 100_000 * sample.weight.sum()).item() == pytest.approx(3, abs=5 * 4 * (3 / 16 / 100_000) ** 0.5)
+    replay.add(row(4), torch.empty(1, 0))
+    assert replay.size == 4
 
 
 def test_every_window_is_sampled_equally_often():
@@ -104,7 +106,7 @@ def test_rows_come_back_where_they_were():
     other.restore(replay.rows_since(0), replay.rows)
     for name, column in replay.columns.items():
         assert torch.equal(column, other.columns[name])
-    assert (other.rows, other.size) == (7, 3)
+    assert (other.rows, other.size) == (7, 4)
     assert replay.rows_since(5)["reward"].flatten().tolist() == [32, 64]
 
 

@@ -1,5 +1,6 @@
 """Training to 2N is training to N and resuming to 2N, bit for bit; looking changes nothing."""
 
+import contextlib
 import csv
 import importlib
 import os
@@ -87,7 +88,14 @@ def test_twice_as_long_is_resumed_once(env: str, posterior: str, tmp_path: Path)
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     train("steps=300", f"run_dir={tmp_path / 'a'}")
-    train("steps=300", f"run_dir={tmp_path / 'b'}", "log.every=7", "eval.every=31", "checkpoint.every=11", "eval.episodes=3")
+    train(
+        "steps=300",
+        f"run_dir={tmp_path / 'b'}",
+        "log.every=7",
+        "eval.every=31",
+        "checkpoint.every=11",
+        "eval.episodes=3",
+    )
     a, b = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b")
     for part in ("agent", "rollout", "envs", "rng"):
         same(a[part], b[part], part)
@@ -123,7 +131,8 @@ def test_new_episodes_begin_where_the_state_is_unknown(tmp_path: Path, capsys: p
     for steps in (205, 220):
         resume(run, f"steps={steps}")
         assert "new episodes begin" in capsys.readouterr().out
-    rebuilt = build(stored(run), run, resuming=True).rollout.agent.replay
+    with contextlib.closing(build(stored(run), run, resuming=True)) as again:
+        rebuilt = again.rollout.agent.replay
     assert rebuilt.columns["done"][[201, 204], 0].all()  # cut there, on both resumptions
     assert not rebuilt.columns["terminated"][[201, 204], 0].any()
 

@@ -4,11 +4,11 @@ import math
 
 import torch
 from gymnasium.vector import AutoresetMode
+from test_rollout import Counting, Idle, begun
 
 from bayesrl.agent import Forecast
 from bayesrl.rollout import Rollout
 from bayesrl.tracker import Tracker, spread
-from test_rollout import Counting, Idle, begun
 
 
 class Certain(Idle):

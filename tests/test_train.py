@@ -74,14 +74,15 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fails(capsys: pytest.CaptureFixture):
+def fails(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory):
     """Run the command, which must exit with 2; its complaint."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
 
     def call(*words: str, tiny: bool = True) -> str:
         capsys.readouterr()
         assert main([*(TINY if tiny else []), *words]) == 2
         told = capsys.readouterr().err
-        assert "error: got" in told or "error: action_space: got" in told or "error: step of environment" in told, told
+        assert "Traceback" not in told.partition("error: ")[0]
         return told[told.index("error: ") :]
 
     return call
@@ -192,7 +193,8 @@ def test_what_never_began_leaves_nothing(tmp_path: Path, fails) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("", "empty or cut short"), ("a: [", "no YAML"), ("agent: {_target_: x}\n", "empty or cut short")]
+    ("content", "said"),
+    [("", "empty or cut short"), ("a: [", "no YAML"), ("agent: {_target_: x}\n", "empty or cut short")],
 )
 def test_a_broken_configuration(content: str, said: str, run: Path, fails) -> None:
     (run / "config.yaml").write_text(content)
@@ -220,14 +222,18 @@ def test_all_checkpoints_broken(run: Path, fails) -> None:
     assert sorted(path.name for path in run.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("env", "said"), [("BlindEnv", "the observation nan at index [0]"), ("RichEnv", "the reward inf")])
+@pytest.mark.parametrize(
+    ("env", "said"), [("BlindEnv", "the observation nan at index [0]"), ("RichEnv", "the reward inf")]
+)
 def test_numbers_that_are_not_finite(env: str, said: str, tmp_path: Path, fails) -> None:
     told = fails(f"env.id={__name__}:{env}", "steps=500", f"run_dir={tmp_path / 'run'}")
     assert f"{said} from environment 0 at its step 151" in told and "saved at 150 transitions" in told
     assert (tmp_path / "run" / "checkpoints" / "000000000150.pt").exists()
 
 
-@pytest.mark.parametrize(("env", "said"), [("RaisingEnv", "KeyError: '100% broken'"), ("DyingEnv", "was killed by SIGKILL")])
+@pytest.mark.parametrize(
+    ("env", "said"), [("RaisingEnv", "KeyError: '100% broken'"), ("DyingEnv", "was killed by SIGKILL")]
+)
 def test_workers_that_fail(env: str, said: str, tmp_path: Path, fails) -> None:
     words = [f"env.id={__name__}:{env}", "env.vectorization=async", "env.num_envs=2"]
     told = fails(*words, "steps=1000", f"run_dir={tmp_path / 'run'}")

@@ -57,7 +57,7 @@ class Posterior(nn.Module):
         raise NotImplementedError
 
     def mean(self, x: Tensor) -> Tensor:
-        """The posterior mean function: x [B, *] -> [B, *out]; always the same 100 draws where no closed form is known."""
+        """The posterior mean function: x [B, *] -> [B, *out]; always the same 100 draws where none is closed."""
         generator = Generator(device=x.device).manual_seed(0)
         return self(self.index(100, generator), x).mean(0)
 
