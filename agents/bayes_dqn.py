@@ -55,6 +55,8 @@ class BayesDQN(nn.Module):
         learning_starts: int = 500,
     ) -> None:
         super().__init__()
+        if batch_size < 1 or capacity < 1:
+            raise ValueError(f"got batch_size={batch_size}, capacity={capacity}, wanted at least 1 of each")
         device = next(posterior.parameters()).device
         self.posterior, self.target = posterior, posterior.snapshot()
         self.exploration = exploration or Thompson()

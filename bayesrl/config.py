@@ -41,6 +41,7 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "run_dir": (str | None, None),
     "resume": (str | None, None),
     "replay_ratio": (float, 0),
+    "prior_scale": (float, 0),
     "log.every": (int, 1),
     "checkpoint.every": (int, 1),
     "checkpoint.keep": (int, 1),

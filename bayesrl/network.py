@@ -27,15 +27,17 @@ class Network:
         body: a module [B, *] -> [B, D] with an attribute `features` = D, without buffers that change (no BatchNorm).
         outputs: A, what the network returns for one input, [A].
         dueling: the head predicts a value and A advantages, combined to A outputs.
+        prior: the body of frozen prior functions beside this network; the same one by default.
     """
 
-    def __init__(self, body: nn.Module, outputs: int, dueling: bool = False) -> None:
+    def __init__(self, body: nn.Module, outputs: int, dueling: bool = False, prior: nn.Module | None = None) -> None:
         if next((m for m in body.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)), None) is not None:
             raise ValueError("got a body with BatchNorm, wanted a pure function of its weights: use nn.LayerNorm")
         self.outputs = outputs
         self.features_out: int = body.features  # type: ignore[assignment]
         self.head_outputs = outputs + 1 if dueling else outputs
         self.combine = Dueling() if dueling else nn.Identity()
+        self._prior_body = body if prior is None else prior
         self._body = copy.deepcopy(body).requires_grad_(False)
         self._shapes = [(name, p.shape) for name, p in self._body.named_parameters()]
         self._sizes = [math.prod(shape) for _, shape in self._shapes]
@@ -43,9 +45,9 @@ class Network:
         self.head_size = self.head_outputs * (self.features_out + 1)
         self.size = self.body_size + self.head_size
 
-    def like(self, outputs: int) -> Network:
-        """A network with the same body and plain `outputs`, for a prior function or a model beside this one."""
-        return Network(self._body, outputs)
+    def prior(self, outputs: int) -> Network:
+        """The network of a frozen prior function beside this one; its weights come from `init_prior`."""
+        return Network(self._prior_body, outputs)
 
     def init(self) -> Tensor:
         """Fresh weights by the layers' own initialisation, [P]."""
@@ -90,17 +92,24 @@ class Network:
 
 
 def mlp(
-    shape: Sequence[int], outputs: int, categories: int = 0, hidden: Sequence[int] = (128, 128), dueling: bool = False
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    hidden: Sequence[int] = (128, 128),
+    dueling: bool = False,
+    prior: Sequence[int] = (64, 64),
 ) -> Network:
     """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
 
     Arguments:
         categories: where inputs are indices of ones, the length of the binary vector they point into.
         hidden: layer widths; the last is D.
+        prior: layer widths of frozen prior functions.
         dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
     """
+    prior_body = MLP(shape, prior, categories)
     if not dueling:
-        return Network(MLP(shape, hidden, categories), outputs)
+        return Network(MLP(shape, hidden, categories), outputs, prior=prior_body)
     if len(hidden) < 2:
         raise ValueError(f"got hidden={list(hidden)} and dueling, wanted two or more layer widths, such as [128, 128]")
-    return Network(Streams(MLP(shape, hidden[:-1], categories), hidden[-1]), outputs, dueling=True)
+    return Network(Streams(MLP(shape, hidden[:-1], categories), hidden[-1]), outputs, True, prior_body)

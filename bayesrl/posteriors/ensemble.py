@@ -42,13 +42,15 @@ class Ensemble(Learner):
         optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
+        if members < 1 or prior_scale < 0:
+            raise ValueError(f"got members={members}, prior_scale={prior_scale}, wanted members >= 1 and no negative scale")
         if not 0 < mask <= 1:
             raise ValueError(f"got mask={mask}, wanted a probability in (0, 1]; 1 shows every observation to every member")
         self.network, self.draws, self.prior_scale, self.mask, self.likelihood = (
             network, members, prior_scale, mask, likelihood,
         )  # fmt: skip
         self.theta = nn.Parameter(torch.stack([network.init() for _ in range(members)]))
-        self.prior = network.like(network.outputs)
+        self.prior = network.prior(network.outputs)
         self.register_buffer("prior_theta", torch.stack([self.prior.init_prior() for _ in range(members)]))
         self.optimizer = optimizer(list(self.parameters()))
 

@@ -63,6 +63,12 @@ class Hypermodel(Learner):
         optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
+        if index_dim < 1 or draws < 1 or prior_scale < 0 or weight_scale <= 0 or noise < 0 or temperature < 0:
+            raise ValueError(
+                f"got index_dim={index_dim}, draws={draws}, prior_scale={prior_scale}, weight_scale={weight_scale}, "
+                f"noise={noise}, temperature={temperature}, wanted counts of 1 or more, a positive weight_scale, and no "
+                "negative scale"
+            )
         if noise > 0 and perturbation > 0:
             raise ValueError(
                 f"got noise={noise} and perturbation={perturbation}, wanted one of them zero: both stand for the same "
@@ -77,7 +83,7 @@ class Hypermodel(Learner):
         self.m = nn.Parameter(0.05 * torch.randn(shape))
         self.L = nn.Parameter(0.05 * torch.randn(*shape, index_dim))
         self.log_d = nn.Parameter(torch.full(shape, math.log(noise))) if noise > 0 else None
-        self.prior = network.like(network.outputs * index_dim)
+        self.prior = network.prior(network.outputs * index_dim)
         self.register_buffer("prior_theta", self.prior.init_prior())
         self.optimizer = optimizer(list(self.parameters()))
 
