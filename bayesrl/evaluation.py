@@ -33,8 +33,12 @@ class Evaluation(NamedTuple):
         return float(low), float(high)
 
 
-def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int) -> Evaluation:
-    """Play `episodes` greedy episodes; each environment plays its share, so that short ones are not preferred."""
+def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int, limit: int = 30_000) -> Evaluation:
+    """Play `episodes` greedy episodes; each environment plays its share, so that short ones are not preferred.
+
+    An episode that a policy never ends counts as it stands after `limit` transitions, and is the last of its
+    environment.
+    """
     if episodes < 1:
         raise ValueError(f"got episodes={episodes}, wanted at least 1")
     E = envs.env.num_envs
@@ -49,4 +53,8 @@ def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int) -> Eval
                 played[episode.env] += 1
                 returns.append(episode.ret)
                 lengths.append(episode.length)
+        for i in np.flatnonzero((envs.lengths >= limit) & (played < share)):
+            played[i] = share[i]
+            returns.append(float(envs.returns[i]))
+            lengths.append(int(envs.lengths[i]))
     return Evaluation(np.array(returns), np.array(lengths))

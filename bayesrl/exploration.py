@@ -73,7 +73,9 @@ class OptimisticIndexSampling(Held):
     def __init__(self, indices: int = 5, quantile: float = 0.8) -> None:
         super().__init__()
         if indices < 1 or not 0 <= quantile <= 1:
-            raise ValueError(f"got indices={indices}, quantile={quantile}, wanted indices >= 1 and a quantile in [0, 1]")
+            raise ValueError(
+                f"got indices={indices}, quantile={quantile}, wanted indices >= 1 and a quantile in [0, 1]"
+            )
         self.indices, self.quantile = indices, quantile
 
     def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -95,7 +97,9 @@ class EpsilonGreedy(Exploration):
     def __init__(self, start: float = 1.0, end: float = 0.05, decay: int = 5000) -> None:
         super().__init__()
         if not 0 <= end <= start <= 1 or decay < 1:
-            raise ValueError(f"got start={start}, end={end}, decay={decay}, wanted 0 <= end <= start <= 1 and decay >= 1")
+            raise ValueError(
+                f"got start={start}, end={end}, decay={decay}, wanted 0 <= end <= start <= 1 and decay >= 1"
+            )
         self.start, self.end, self.decay = start, end, decay
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 

@@ -50,19 +50,21 @@ TAGS: dict[str, str] = {
 }  # fmt: skip
 
 LAYOUT = {
-    "return": {
-        "training and evaluation": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
-    },
-    "uncertainty": {
+    "return and value": {
+        "return, training and evaluation": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
         "value at the start, 5-95 % over draws": [
             "Margin",
             ["uncertainty/start_value", "uncertainty/start_value_p05", "uncertainty/start_value_p95"],
         ],
+    },
+    "uncertainty": {
         "standard deviation of Q": ["Multiline", ["uncertainty/q_epistemic_std", "uncertainty/q_aleatoric_std"]],
         "disagreement of draws": ["Multiline", ["uncertainty/action_disagreement"]],
     },
-    "calibration": {"coverage of the 90 % band": ["Multiline", ["calibration/return_coverage_90"]]},
-    "posterior": {"ELBO terms": ["Multiline", ["train/nll", "train/kl"]]},
+    "calibration and posterior": {
+        "coverage of the 90 % band": ["Multiline", ["calibration/return_coverage_90"]],
+        "ELBO terms": ["Multiline", ["train/nll", "train/kl"]],
+    },
     "time": {"where it goes": ["Multiline", [f"time/{part}_share" for part in ("env", "act", "learn", "log")]]},
 }
 
@@ -98,7 +100,9 @@ class Logger:
             CheckpointError: the disk is full.
         """
         if unknown := set(values) - set(TAGS):
-            raise KeyError(f"got the tags {sorted(unknown)}, wanted ones with a line in bayesrl.logger.TAGS: add it there")
+            raise KeyError(
+                f"got the tags {sorted(unknown)}, wanted ones with a line in bayesrl.logger.TAGS: add it there"
+            )
         self.last_step = step
         row = {tag: float(value) for tag, value in values.items() if math.isfinite(value)}
         self._write([Event(step=step, summary=Summary(value=[self._scalar(*item) for item in row.items()]))])

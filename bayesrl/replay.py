@@ -58,14 +58,20 @@ class Replay(nn.Module):
     """
 
     def __init__(
-        self, spec: EnvSpec, tags: Tensor, capacity: int, n_step: int, discount: float, device: torch.device | str = "cpu"
+        self,
+        spec: EnvSpec,
+        tags: Tensor,
+        capacity: int,
+        n_step: int,
+        discount: float,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
         if n_step < 1 or not 0 <= discount <= 1:
             raise ValueError(f"got n_step={n_step}, discount={discount}, wanted n_step >= 1 and a discount in [0, 1]")
         E = spec.num_envs
         self.T = math.ceil(capacity / E)
-        if self.T < n_step + 1:
+        if n_step + 1 > self.T:
             raise ValueError(
                 f"got a replay capacity of {capacity} transitions for {E} environments and {n_step}-step windows, "
                 f"wanted at least {(n_step + 1) * E}: raise agent.capacity"
@@ -81,7 +87,7 @@ class Replay(nn.Module):
         if need > (free := free_memory(device)):
             raise MemoryError(
                 f"got a replay of {capacity:,} transitions that needs {need / 2**30:.1f} GiB, wanted at most the "
-                f"{free / 2**30:.1f} GiB free on {device}: lower agent.capacity to {int(0.8 * free / need * capacity):,}"
+                f"{free / 2**30:.1f} GiB free on {device}: lower agent.capacity to {int(0.8 * free / need * capacity)}"
             )
         stored = {k: torch.zeros(self.T, E, *shape, dtype=dtype, device=device) for k, (shape, dtype) in shapes.items()}
         self.facts, self.tags = stored.pop("facts"), tags.dtype
@@ -116,7 +122,9 @@ class Replay(nn.Module):
 
     def gather(self, index: Tensor) -> Sample:
         """The windows that start at `index` [B]: a pure tensor function of constant shapes."""
-        flat = {name: self.columns[name].flatten(0, 1) for name in ("obs", "next_obs", "next_mask") if name in self.columns}
+        flat = {
+            name: self.columns[name].flatten(0, 1) for name in ("obs", "next_obs", "next_mask") if name in self.columns
+        }
         steps = torch.arange(self.n_step, device=index.device)[:, None]
         window = (index + steps * self.E) % (self.T * self.E)  # [n_step, B]
         facts = self.facts.flatten(0, 1)[window]

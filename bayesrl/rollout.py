@@ -51,6 +51,7 @@ class Environments:
         start: whether `obs` begins an episode, [E] bool.
         mask: actions allowed now, [E, A] bool, or None.
         finished: episodes that the last step ended.
+        returns, lengths: of the episodes that are going on, undiscounted, [E].
 
     Raises:
         EnvError: an observation or reward that is not finite, or a worker that died; names environment, step and index.
@@ -71,8 +72,12 @@ class Environments:
         self.steps = 0
         self.finished: list[Episode] = []
         self._returns = np.zeros((3, env.num_envs))  # undiscounted, discounted, next discount
-        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self.lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._stage = [Staging(self.device) for _ in range(2)]
+
+    @property
+    def returns(self) -> np.ndarray:
+        return self._returns[0]
 
     @property
     def spec(self) -> EnvSpec:
@@ -160,13 +165,13 @@ class Environments:
         if obs.dtype == np.float32 and not np.isfinite(obs).all():
             i, *where = (int(k) for k in np.argwhere(~np.isfinite(obs))[0])
             raise EnvError(
-                f"got the observation {obs[(i, *where)]} at index {where} from environment {i} at its step {self.steps}, "
+                f"got the observation {obs[(i, *where)]} at index {where} from environment {i} at step {self.steps}, "
                 "wanted finite numbers: mend the environment's step, or clip what it returns"
             )
         if reward is not None and not np.isfinite(reward).all():
             i = int(np.flatnonzero(~np.isfinite(reward))[0])
             raise EnvError(
-                f"got the reward {reward[i]} from environment {i} at its step {self.steps}, "
+                f"got the reward {reward[i]} from environment {i} at step {self.steps}, "
                 "wanted a finite number: mend the environment's step, or clip what it returns"
             )
 
@@ -177,9 +182,9 @@ class Environments:
         self._returns[0] += gain
         self._returns[1] += gain * self._returns[2]
         self._returns[2] *= self.discount
-        self._lengths += valid
+        self.lengths += valid
         self.finished = [
-            Episode(int(i), *(float(r) for r in self._returns[:2, i]), int(self._lengths[i]), bool(cut[i]))
+            Episode(int(i), *(float(r) for r in self._returns[:2, i]), int(self.lengths[i]), bool(cut[i]))
             for i in np.flatnonzero(ended)
         ]
         if self.finished or start.any():
@@ -187,7 +192,7 @@ class Environments:
 
     def _begin(self, where: np.ndarray) -> None:
         self._returns[:, where] = [[0.0], [0.0], [1.0]]
-        self._lengths[where] = 0
+        self.lengths[where] = 0
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """Of an array that nobody writes again."""
@@ -203,16 +208,19 @@ class Environments:
     def state(self, env: dict | None) -> dict:
         """Everything beside the agent that the next step depends on; `env` is the captured environment's own."""
         return {
-            "env": env, "steps": self.steps, "obs": self.obs.cpu(), "start": self.start.cpu(), "done": self._done.tolist(),
+            "env": env, "steps": self.steps, "obs": self.obs.cpu(), "start": self.start.cpu(),
+            "done": self._done.tolist(),
             "mask": None if self.mask is None else self.mask.cpu(),
-            "returns": self._returns.tolist(), "lengths": self._lengths.tolist(),
+            "returns": self._returns.tolist(), "lengths": self.lengths.tolist(),
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
         """Put back what `state` gave; the environment itself has been restored."""
         self.steps = state["steps"]
-        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
-        obs, start, mask = (None if part is None else part.to(self.device) for part in map(state.get, ("obs", "start", "mask")))
+        self._returns, self.lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
+        obs, start, mask = (
+            None if part is None else part.to(self.device) for part in map(state.get, ("obs", "start", "mask"))
+        )
         self._set(obs, start, mask, np.array(state["done"]))
 
 

@@ -29,7 +29,7 @@ def bellman(reward: Tensor, discount: Tensor, value: Tensor) -> Tensor:
 
 
 def double_q(online: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The target network's value of the online network's choice, [n, B, A] twice -> [n, B] (van Hasselt et al., 2016)."""
+    """The target's value of the online network's choice, [n, B, A] twice -> [n, B] (van Hasselt et al., 2016)."""
     return at(target, greedy(online, mask))
 
 

@@ -170,7 +170,8 @@ class PosteriorContract:
         assert posterior(z, x).dtype == torch.float64
         batch = self.batch(posterior, z)
         info = posterior.learn(
-            Batch(x[:1].expand_as(batch.x), batch.action, batch.y.double(), batch.weight.double(), batch.size.double()), z
+            Batch(x[:1].expand_as(batch.x), batch.action, batch.y.double(), batch.weight.double(), batch.size.double()),
+            z,
         )
         assert info["loss"].isfinite()
 

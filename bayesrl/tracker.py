@@ -95,7 +95,9 @@ class Tracker:
         """Put back what `state` gave."""
         self.generator.set_state(state["generator"])
         self.calibration.load_state_dict(state["calibration"])
-        self.recent.extend(() if state["recent"] is None else state["recent"].to(self.calibration.value.device).unbind())
+        self.recent.extend(
+            () if state["recent"] is None else state["recent"].to(self.calibration.value.device).unbind()
+        )
         self.returns.extend(state["returns"])
         self.lengths.extend(state["lengths"])
         self.start, self.epistemic = state["start"], state["epistemic"]

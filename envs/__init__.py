@@ -4,6 +4,7 @@ Importing this package registers `bayesrl/DeepSea-v0` and `bayesrl/RiverSwim-v0`
 """
 
 import gymnasium as gym
+
 from bayesrl.envs.check import EnvError, check
 from bayesrl.envs.deep_sea import DeepSea, DeepSeaVector
 from bayesrl.envs.make import make

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
+
 from bayesrl.envs import laws
 from bayesrl.envs.spaces import layout
-from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 EPISODES, STEPS = 2, 25
 

@@ -79,9 +79,7 @@ class DeepSea(gym.Env):
 
     metadata = {"render_modes": []}  # noqa: RUF012
 
-    def __init__(
-        self, size: int = 10, seed: int = 0, stochastic: bool = False, randomize_actions: bool = True
-    ) -> None:
+    def __init__(self, size: int = 10, seed: int = 0, stochastic: bool = False, randomize_actions: bool = True) -> None:
         self.mapping, self.stochastic = right_actions(size, seed, randomize_actions), stochastic
         self.observation_space, self.action_space = spaces(size)
         self.row, self.column = np.full(1, size), np.zeros(1, dtype=np.int64)

@@ -10,12 +10,13 @@ from functools import partial
 from statistics import median
 
 import gymnasium as gym
-from bayesrl.envs.check import EnvError
-from bayesrl.envs.single import EnvId, entry, find, guarded, listed, name_of, single
-from bayesrl.envs.workers import Creator, Workers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from bayesrl.envs.check import EnvError
+from bayesrl.envs.single import EnvId, entry, find, guarded, listed, name_of, single
+from bayesrl.envs.workers import Creator, Workers
 
 CHOICES = ("auto", "native", "sync", "async")
 MESSAGE = 2e-4  # seconds to send an action to a worker and read its answer
@@ -57,10 +58,9 @@ def make(
     if vectorization == "native":
         build = partial(gym.make_vec, spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
         return guarded(build, env_id, entry(spec.vector_entry_point), kwargs), "native"
-    if vectorization == "sync":
-        creators = [partial(single, env_id, kwargs, imports)] * num_envs
-        return SyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "sync"
     creators = [Creator(single, i, name_of(env_id), env_id, kwargs, imports) for i in range(num_envs)]
+    if vectorization == "sync":
+        return SyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "sync"
     try:
         return Workers(creators, autoreset_mode=AutoresetMode.SAME_STEP), "async"
     except (EOFError, ConnectionError) as error:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import gymnasium as gym
-from bayesrl.envs.check import EnvError, is_env
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.error import DependencyNotInstalled
+
+from bayesrl.envs.check import EnvError, is_env
 
 EXTRAS = {"box2d": "box2d", "classic_control": "classic", "classic-control": "classic"}  # Gymnasium's name -> ours
 

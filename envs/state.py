@@ -22,7 +22,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 
 TAG = "$"
-SKIPPED = {"spec", "metadata", "_metadata", "_cached_spec", "_saved_kwargs"}
+SKIPPED = {"env_fns", "spec", "metadata", "_metadata", "_cached_spec", "_saved_kwargs"}
 RANDOM = {"_np_random", "_np_random_seed"}
 CONFIGURATION = (
     gym.Space, EnvSpec, enum.Enum, type, functools.partial, np.ufunc, types.ModuleType,

@@ -15,7 +15,7 @@ from gymnasium.vector.async_vector_env import AsyncState
 
 
 class WorkerError(RuntimeError):
-    """An exception of one environment in a worker process: its index, id, pid and traceback are in the message."""
+    """An exception of one environment, here or in a worker: its index, id, pid and traceback are in the message."""
 
 
 class Creator(NamedTuple):

@@ -35,3 +35,11 @@ def test_playing_touches_no_random_state_of_training():
 def test_no_episodes_are_refused():
     with pytest.raises(ValueError, match="got episodes=0, wanted at least 1"):
         evaluate(Idle(), None, 0, 0)
+
+
+def test_an_episode_without_end_counts_as_it_stands():
+    """Environment 1 would play 7 steps an episode: cut at 4 it has 1 + 2 + 3 + 4, and plays no second one."""
+    vector = SyncVectorEnv([lambda: Counting(1), lambda: Counting(7)], autoreset_mode=AutoresetMode.SAME_STEP)
+    result = evaluate(Idle(), Environments(vector), 4, seed=0, limit=4)
+    assert sorted(result.returns) == [1, 1, 10]
+    assert sorted(result.lengths) == [1, 1, 4]

@@ -86,7 +86,9 @@ def test_only_allowed_actions(make):
     assert action.tolist() == [0, 1] * 50
 
 
-@pytest.mark.parametrize("make", [lambda: Thompson(2.0), lambda: OptimisticIndexSampling(0), lambda: EpsilonGreedy(0.1, 0.5)])
+@pytest.mark.parametrize(
+    "make", [lambda: Thompson(2.0), lambda: OptimisticIndexSampling(0), lambda: EpsilonGreedy(0.1, 0.5)]
+)
 def test_nonsense_is_refused(make):
     with pytest.raises(ValueError, match=r"got .*, wanted"):
         make()

@@ -70,5 +70,7 @@ def test_every_module_has_a_floor() -> None:
     known = {n for names in FLOORS for n in names} | {
         "bayesrl", "bayesrl.train", "bayesrl.evaluate", "bayesrl.launch", "bayesrl.config", "bayesrl.run_dir",
     }  # fmt: skip
-    loose = {m for m in map(module, FILES) if not m.startswith(("bayesrl.envs", "bayesrl.agents", "bayesrl.posteriors"))}
+    loose = {
+        m for m in map(module, FILES) if not m.startswith(("bayesrl.envs", "bayesrl.agents", "bayesrl.posteriors"))
+    }
     assert loose <= known

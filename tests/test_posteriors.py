@@ -64,9 +64,7 @@ class TestImageShape(PosteriorContract):
 
 def problem(posterior: Hypermodel, n: int = 6, B: int = 10) -> tuple[Batch, torch.Tensor]:
     z = posterior.index(n)
-    batch = Batch(
-        torch.randn(B, 3), torch.randint(2, (B,)), torch.randn(n, B), torch.rand(n, B), torch.tensor(500.0)
-    )
+    batch = Batch(torch.randn(B, 3), torch.randint(2, (B,)), torch.randn(n, B), torch.rand(n, B), torch.tensor(500.0))
     return batch, z
 
 
@@ -81,9 +79,7 @@ def test_elbo_is_pyros_own(noise: float, temperature: float) -> None:
     theirs = TraceMeanField_ELBO().differentiable_loss(posterior.model, posterior.guide, batch, z)
     assert torch.allclose(ours, theirs, rtol=1e-12)
     parameters = list(posterior.parameters())
-    for a, b in zip(
-        torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True
-    ):
+    for a, b in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
@@ -182,7 +178,9 @@ def test_ensemble_masks_teach_only_their_members() -> None:
     before = posterior.theta.detach().clone()
     tags = torch.tensor([[True, False, False]] * 4)
     weight, _ = posterior.bootstrap(z, tags)
-    posterior.learn(Batch(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(3, 4), weight, torch.tensor(4.0)), z)
+    posterior.learn(
+        Batch(torch.randn(4, 3), torch.zeros(4, dtype=torch.int64), torch.ones(3, 4), weight, torch.tensor(4.0)), z
+    )
     moved = (posterior.theta - before).abs().sum(1) > 0
     assert moved.tolist() == [True, False, False]
 

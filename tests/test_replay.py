@@ -12,7 +12,14 @@ def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):
     obs = 10.0 * t + torch.arange(float(E))[:, None]
     flag = lambda value: torch.tensor([value] * E if isinstance(value, bool) else value)  # noqa: E731
     return Transition(
-        obs, torch.full((E,), t % 3), torch.full((E,), 2.0**t), flag(terminated), flag(truncated), obs + 5, flag(valid), mask
+        obs,
+        torch.full((E,), t % 3),
+        torch.full((E,), 2.0**t),
+        flag(terminated),
+        flag(truncated),
+        obs + 5,
+        flag(valid),
+        mask,
     )
 
 
@@ -26,7 +33,12 @@ def filled(rows, capacity=8, n_step=3, E=1, tags=None, **spec):
 def windows(replay, *index):
     sample = replay.gather(torch.tensor(index))
     assert sample.action.dtype == torch.int64 and sample.size.dtype == torch.float32
-    return list(zip(*(part.flatten().tolist() for part in (sample.reward, sample.discount, sample.next_obs, sample.weight)), strict=True))
+    return list(
+        zip(
+            *(part.flatten().tolist() for part in (sample.reward, sample.discount, sample.next_obs, sample.weight)),
+            strict=True,
+        )
+    )
 
 
 def test_a_window_inside_an_episode():
@@ -70,7 +82,9 @@ def test_size_makes_a_batch_stand_for_the_memory():
     replay.add(row(3), torch.empty(1, 0))
     assert replay.size == 4 and replay.size.data_ptr() == address
     sample = replay.gather(replay.index(100_000))
-    assert (sample.size / 100_000 * sample.weight.sum()).item() == pytest.approx(3, abs=5 * 4 * (3 / 16 / 100_000) ** 0.5)
+    assert (sample.size / 100_000 * sample.weight.sum()).item() == pytest.approx(
+        3, abs=5 * 4 * (3 / 16 / 100_000) ** 0.5
+    )
     replay.add(row(4), torch.empty(1, 0))
     assert replay.size == 4
 
@@ -112,7 +126,9 @@ def test_rows_come_back_where_they_were():
 
 def test_too_much_memory_is_told_with_a_remedy(monkeypatch):
     monkeypatch.setattr("bayesrl.replay.free_memory", lambda device: 2**20)
-    with pytest.raises(MemoryError, match=r"got a replay of 1,000,000 transitions .* wanted .* free on cpu: lower agent.capacity to"):
+    with pytest.raises(
+        MemoryError, match=r"got a replay of 1,000,000 transitions .* wanted .* free on cpu: lower agent.capacity to"
+    ):
         filled([], capacity=1_000_000)
 
 

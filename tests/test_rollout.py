@@ -128,7 +128,9 @@ def test_masks_belong_to_the_true_next_observation():
 
 @pytest.mark.parametrize(("mode", "bad", "steps"), [(SAME, 1, 1), (SAME, 2, 2), (OFF, 2, 2), (SAME, 0, 0)])
 def test_an_observation_that_is_no_number_is_told_where(mode, bad, steps):
-    with pytest.raises(EnvError, match=rf"got the observation nan at index \[0\] from environment 1 at its step {steps}, wanted"):
+    with pytest.raises(
+        EnvError, match=rf"got the observation nan at index \[0\] from environment 1 at step {steps}, wanted"
+    ):
         play(begun(mode, Counting(2), Counting(2, bad=bad)), 3)
 
 

@@ -12,7 +12,15 @@ from bayesrl.scaling import Scaling
 def step(obs, reward, done=None, valid=None):
     E = len(obs)
     no = torch.zeros(E, dtype=torch.bool)
-    return Transition(obs, torch.zeros(E, dtype=torch.int64), reward, no if done is None else done, no, obs, ~no if valid is None else valid)
+    return Transition(
+        obs,
+        torch.zeros(E, dtype=torch.int64),
+        reward,
+        no if done is None else done,
+        no,
+        obs,
+        ~no if valid is None else valid,
+    )
 
 
 def test_mean_and_variance_are_numpys_even_far_from_zero():

@@ -227,7 +227,7 @@ def test_all_checkpoints_broken(run: Path, fails) -> None:
 )
 def test_numbers_that_are_not_finite(env: str, said: str, tmp_path: Path, fails) -> None:
     told = fails(f"env.id={__name__}:{env}", "steps=500", f"run_dir={tmp_path / 'run'}")
-    assert f"{said} from environment 0 at its step 151" in told and "saved at 150 transitions" in told
+    assert f"{said} from environment 0 at step 151" in told and "saved at 150 transitions" in told
     assert (tmp_path / "run" / "checkpoints" / "000000000150.pt").exists()
 
 

@@ -1,7 +1,7 @@
 """`ensemble`: members that each add a learned function to a frozen random prior function of their own.
 
     f_k(x) = g(theta_k, x) + beta p(theta^p_k, x)
-    minimise over theta_k  mean_i mask_ik (-log p(y_ik | f_k(x_i)))     mask_ik ~ Bernoulli(rho), drawn once per observation
+    minimise over theta_k  mean_i mask_ik (-log p(y_ik | f_k(x_i)))     mask_ik ~ Bernoulli(rho), one per observation
 
 (Osband et al., Randomized Prior Functions for Deep Reinforcement Learning, 2018.)
 """
@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 from bayesrl.likelihoods import Gaussian
 from bayesrl.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Batch, Learner
+from bayesrl.posteriors.base import Learner
 
 
 class Ensemble(Learner):
@@ -43,9 +43,13 @@ class Ensemble(Learner):
     ) -> None:
         super().__init__()
         if members < 1 or prior_scale < 0:
-            raise ValueError(f"got members={members}, prior_scale={prior_scale}, wanted members >= 1 and no negative scale")
+            raise ValueError(
+                f"got members={members}, prior_scale={prior_scale}, wanted members >= 1 and no negative scale"
+            )
         if not 0 < mask <= 1:
-            raise ValueError(f"got mask={mask}, wanted a probability in (0, 1]; 1 shows every observation to every member")
+            raise ValueError(
+                f"got mask={mask}, wanted a probability in (0, 1]; 1 shows every observation to every member"
+            )
         self.network, self.draws, self.prior_scale, self.mask, self.likelihood = (
             network, members, prior_scale, mask, likelihood,
         )  # fmt: skip

@@ -66,8 +66,8 @@ class Hypermodel(Learner):
         if index_dim < 1 or draws < 1 or prior_scale < 0 or weight_scale <= 0 or noise < 0 or temperature < 0:
             raise ValueError(
                 f"got index_dim={index_dim}, draws={draws}, prior_scale={prior_scale}, weight_scale={weight_scale}, "
-                f"noise={noise}, temperature={temperature}, wanted counts of 1 or more, a positive weight_scale, and no "
-                "negative scale"
+                f"noise={noise}, temperature={temperature}, wanted counts of 1 or more, a positive weight_scale, and "
+                "no negative scale"
             )
         if noise > 0 and perturbation > 0:
             raise ValueError(

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from bayesrl.likelihoods import Gaussian
 from bayesrl.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Batch, Learner
+from bayesrl.posteriors.base import Learner
 
 
 class Point(Learner):

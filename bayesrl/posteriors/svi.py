@@ -27,7 +27,7 @@ class IndexedNormal(dist.Normal):
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> IndexedNormal:
         return IndexedNormal(*(t.expand(batch_shape) for t in (self.loc, self.scale, self.noise)))
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | tuple = ()) -> Tensor:
         return self.loc + self.scale * self.noise
 
 

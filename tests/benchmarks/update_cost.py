@@ -56,7 +56,9 @@ def filled(posterior: Learner) -> BayesDQN:
     for _ in range(1000):
         done = torch.rand(1) < 0.05
         agent.observe(
-            Transition(torch.randn(1, 4), torch.randint(2, (1,)), torch.randn(1), done, ~valid, torch.randn(1, 4), valid)
+            Transition(
+                torch.randn(1, 4), torch.randint(2, (1,)), torch.randn(1), done, ~valid, torch.randn(1, 4), valid
+            )
         )
     return agent
 

@@ -3,8 +3,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from bayesrl.envs import EnvError, check, make, single
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
+
+from bayesrl.envs import EnvError, check, make, single
 
 FLOAT = Box(-1, 1, (2,), np.float32)
 GOOD = np.zeros(2, np.float32)

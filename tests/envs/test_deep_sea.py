@@ -3,8 +3,9 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from bayesrl.envs import DeepSea, DeepSeaVector
 from gymnasium.vector import AutoresetMode
+
+from bayesrl.envs import DeepSea, DeepSeaVector
 
 # np.random.RandomState(0).binomial(1, 0.5, [3, 3])
 MAPPING = [[1, 1, 1], [1, 0, 1], [0, 1, 1]]
@@ -106,9 +107,7 @@ def test_the_vector_of_one_is_the_single_environment(stochastic):
 
 def test_native_and_sync_agree_to_the_last_info():
     native = gym.make_vec("bayesrl/DeepSea-v0", 3, size=4)
-    sync = gym.make_vec(
-        "bayesrl/DeepSea-v0", 3, "sync", {"autoreset_mode": AutoresetMode.SAME_STEP}, size=4
-    )
+    sync = gym.make_vec("bayesrl/DeepSea-v0", 3, "sync", {"autoreset_mode": AutoresetMode.SAME_STEP}, size=4)
     native.action_space.seed(0)
     np.testing.assert_array_equal(native.reset(seed=0)[0], sync.reset(seed=0)[0])
     for _ in range(12):

@@ -5,8 +5,9 @@ import importlib.util
 import gymnasium as gym
 import numpy as np
 import pytest
-from bayesrl.envs import DeepSea, DeepSeaVector, EnvError, make, single
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from bayesrl.envs import DeepSea, DeepSeaVector, EnvError, make, single
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_auto_measures_and_chooses(clocks, monkeypatch, pause, cores, choice):
         ({"env_id": "clocks:picky"}, "got TypeError from clocks:picky (picky() missing 1 required"),
         ({"env_id": "clocks:picky", "kwargs": {"level": 9}}, "got ValueError from clocks:picky (no level 9)"),
         ({"env_id": "clocks:no_env"}, "wanted an instance of gymnasium.Env"),
-        ({"env_id": "clocks:needs_swig"}, 'without a package that it needs (Box2D is missing'),
+        ({"env_id": "clocks:needs_swig"}, "without a package that it needs (Box2D is missing"),
         ({"env_id": "clocks:needs_swig"}, 'wanted it; pip install "bayesrl[box2d]"'),
         ({"env_id": "clocks:needs_other"}, '; pip install "gymnasium[mujoco]"'),
         ({"env_id": "clocks:needs_rom"}, "; install the package it names"),

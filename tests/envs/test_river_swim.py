@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+
 from bayesrl.envs import RiverSwim
 
 LEFT, RIGHT = 0, 1

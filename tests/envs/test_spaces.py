@@ -3,10 +3,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from bayesrl.envs import flatten, layout
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 from gymnasium.vector.utils import batch_space
 
+from bayesrl.envs import flatten, layout
 from bayesrl.envs.spaces import OneHot
 
 IMAGE = Box(0, 255, (2, 2, 1), np.uint8)

@@ -6,9 +6,10 @@ from collections import deque
 import gymnasium as gym
 import numpy as np
 import pytest
-from bayesrl.envs import capture, make, restore
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import SyncVectorEnv
+
+from bayesrl.envs import capture, make, restore
 
 CASES = [
     ("CartPole-v1", "native", 1, {}),
@@ -144,7 +145,7 @@ def test_one_generator_by_two_names_stays_one():
     envs, fresh = make(Walk)[0], make(Walk)[0]
     envs.reset(seed=0)
     restore(fresh, capture(envs))
-    assert fresh.envs[0].rng is fresh.envs[0].np_random
+    assert fresh.envs[0].unwrapped.rng is fresh.envs[0].unwrapped.np_random
 
 
 class Opaque(Walk):
@@ -179,7 +180,7 @@ def test_an_open_window_gives_none():
 def test_a_state_of_something_else_is_refused():
     envs, _ = make("CartPole-v1", 2, vectorization="sync")
     envs.reset(seed=0)
-    words = r"got the state of SyncVectorEnv\[2 x TimeLimit > OrderEnforcing > CartPoleEnv\], wanted one of "
+    words = r"got the state of SyncVectorEnv\[2 x Named > TimeLimit > OrderEnforcing > CartPoleEnv\], wanted one of "
     for other in (make("CartPole-v1", 3, vectorization="sync")[0], make("CartPole-v1", 2)[0]):
         with pytest.raises(ValueError, match=words + ".*; make the environments as they were captured"):
             restore(other, capture(envs))

@@ -10,9 +10,10 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from bayesrl.envs import EnvError, WorkerError, describe_dead_worker, make
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AsyncVectorEnv
+
+from bayesrl.envs import EnvError, WorkerError, describe_dead_worker, make
 
 
 def test_async_is_sync_in_other_processes(clocks):
