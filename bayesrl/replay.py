@@ -57,6 +57,8 @@ class Replay(nn.Module):
         MemoryError: the memory does not fit; says how much it needs and how much there is.
     """
 
+    size: Tensor
+
     def __init__(
         self,
         spec: EnvSpec,
@@ -107,6 +109,7 @@ class Replay(nn.Module):
         self.columns["obs"][i] = transition.obs
         self.columns["next_obs"][i] = transition.next_obs
         if "next_mask" in self.columns:
+            assert transition.next_mask is not None  # the environments are masked
             self.columns["next_mask"][i] = transition.next_mask
         self.rows += 1
         self.size.fill_(min(self.rows, self.T) * self.E)

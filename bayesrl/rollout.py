@@ -110,7 +110,7 @@ class Environments:
         elif ended and not late:
             obs, infos = self._call(self.env.reset, options={"reset_mask": done.copy()})
             flat, new = self._flat(obs), self._mask(infos)
-            mask = None if mask is None else np.where(done[:, None], new, mask)
+            mask = None if mask is None or new is None else np.where(done[:, None], new, mask)
         self._check(flat, reward)
         if true_next is not flat:
             self._check(true_next)
@@ -127,7 +127,7 @@ class Environments:
             truncated=flags[1],
             next_obs=now if true_next is flat else self._stage[1](true_next),
             valid=flags[2],
-            next_mask=allowed if next_mask is mask else self._tensor(next_mask),
+            next_mask=allowed if next_mask is None or next_mask is mask else self._tensor(next_mask),
         )
         self._set(now, flags[3], allowed, done if late else np.zeros_like(done))
         return transition
@@ -154,7 +154,9 @@ class Environments:
     def _final(self, flat: np.ndarray, mask: np.ndarray | None, infos: dict, done: np.ndarray) -> tuple:
         rows = np.flatnonzero(done)
         space = self.env.single_observation_space
-        out = concatenate(space, [infos["final_obs"][i] for i in rows], create_empty_array(space, len(rows)))
+        empty = create_empty_array(space, len(rows))
+        assert empty is not None  # None only for kinds of spaces that `layout` refuses
+        out = concatenate(space, [infos["final_obs"][i] for i in rows], empty)
         true_next = flat.copy()
         true_next[rows] = flatten(space, out)
         if mask is not None and "action_mask" in (final := infos.get("final_info", {})):
@@ -184,7 +186,7 @@ class Environments:
         self._returns[2] *= self.discount
         self.lengths += valid
         self.finished = [
-            Episode(int(i), *(float(r) for r in self._returns[:2, i]), int(self.lengths[i]), bool(cut[i]))
+            Episode(int(i), float(self._returns[0, i]), float(self._returns[1, i]), int(self.lengths[i]), bool(cut[i]))
             for i in np.flatnonzero(ended)
         ]
         if self.finished or start.any():
@@ -218,10 +220,8 @@ class Environments:
         """Put back what `state` gave; the environment itself has been restored."""
         self.steps = state["steps"]
         self._returns, self.lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
-        obs, start, mask = (
-            None if part is None else part.to(self.device) for part in map(state.get, ("obs", "start", "mask"))
-        )
-        self._set(obs, start, mask, np.array(state["done"]))
+        obs, start, mask = state["obs"].to(self.device), state["start"].to(self.device), state["mask"]
+        self._set(obs, start, None if mask is None else mask.to(self.device), np.array(state["done"]))
 
 
 class Staging:

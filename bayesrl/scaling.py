@@ -29,6 +29,8 @@ class Scaling(nn.Module):
     count: Tensor
     running: Tensor
     returns_square: Tensor
+    shift: Tensor
+    gain: Tensor
     scale: Tensor
 
     def __init__(self, spec: EnvSpec, discount: float, observations: bool = True, returns: bool = True) -> None:

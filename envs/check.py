@@ -136,5 +136,7 @@ def _leaves(path: str, space: gym.Space, value) -> Iterator[tuple]:
 
 
 def _allowed(env: gym.Env, info: dict) -> np.ndarray:
-    mask = np.asarray(info.get("action_mask", np.ones(env.action_space.n)), dtype=bool)
-    return env.action_space.start + np.flatnonzero(mask)
+    space = env.action_space
+    assert isinstance(space, Discrete)  # `spaces_laws` has seen to it
+    mask = np.asarray(info.get("action_mask", np.ones(space.n)), dtype=bool)
+    return space.start + np.flatnonzero(mask)

@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 def pair(result) -> str | None:
     if not (isinstance(result, tuple) and len(result) == 2):
         return f"got {_brief(result)}, wanted the two values obs, info; end reset with `return obs, {{}}`"
+    return None
 
 
 def five(result) -> str | None:
@@ -23,11 +24,13 @@ def five(result) -> str | None:
             f"got {_brief(result)}, wanted the five values obs, reward, terminated, truncated, info; "
             "split an old `done` into terminated (the world ended) and truncated (time ran out)"
         )
+    return None
 
 
 def is_dict(info) -> str | None:
     if not isinstance(info, dict):
         return f"got {_brief(info)}, wanted a dict; return {{}} where there is nothing to say"
+    return None
 
 
 def number(reward) -> str | None:
@@ -42,6 +45,7 @@ def number(reward) -> str | None:
 def boolean(flag) -> str | None:
     if not isinstance(flag, bool | np.bool_):
         return f"got {_brief(flag)}, wanted True or False; return bool(...)"
+    return None
 
 
 def mask(space: Discrete, info: dict) -> str | None:
@@ -54,6 +58,7 @@ def mask(space: Discrete, info: dict) -> str | None:
         return f"got {allowed}, wanted {wanted} of 0 and 1; give 1 for each action that is allowed"
     if not allowed.any():
         return f"got {allowed} with no action allowed, wanted at least one; end the episode where nothing can be done"
+    return None
 
 
 # --- laws of observations ------------------------------------------------------------------------------------------
@@ -63,38 +68,47 @@ def keys(space: Dict, value) -> str | None:
     if not isinstance(value, dict) or set(value) != set(space):
         got = f"a dict of {sorted(map(str, value))}" if isinstance(value, dict) else _brief(value)
         return f"got {got}, wanted a dict of {list(space)}; return exactly the keys of observation_space"
+    return None
 
 
 def length(space: Tuple, value) -> str | None:
     if not isinstance(value, tuple) or len(value) != len(space):
         return f"got {_brief(value)}, wanted a tuple of {len(space)}; return one part for each of observation_space"
+    return None
 
 
 def _array(space: gym.Space, value) -> str | None:
     if not isinstance(value, np.ndarray | np.generic):
         return f"got {_brief(value)}, wanted a numpy array; return np.array(obs, dtype=np.{space.dtype})"
+    return None
 
 
 def _shape(space: gym.Space, value) -> str | None:
     if value.shape != space.shape:
         return f"got shape {value.shape}, wanted {space.shape}; reshape the array or correct observation_space"
+    return None
 
 
 def _dtype(space: gym.Space, value) -> str | None:
+    assert space.dtype is not None  # only spaces of several parts have none
     # Within a family Gymnasium casts; `_finite` and `_bounds` see to it that no value is lost.
     if (value.dtype.kind in "iub") != (space.dtype.kind in "iub") or value.dtype.kind not in "fiub":
         return f"got dtype {value.dtype}, wanted {space.dtype}; return obs.astype(np.{space.dtype})"
+    return None
 
 
 def _finite(space: gym.Space, value) -> str | None:
     with np.errstate(over="ignore"):
-        bad = np.argwhere(~np.isfinite(np.asarray(value).astype(space.dtype))) if value.dtype.kind == "f" else []
+        real = value.dtype.kind == "f"
+        bad: np.ndarray | list = np.argwhere(~np.isfinite(np.asarray(value).astype(space.dtype))) if real else []
     if len(bad):
         index = tuple(bad[0].tolist())
         return f"got {value[index]} at index {index}, wanted finite values; look for a division by zero or an overflow"
+    return None
 
 
 def _bounds(space: gym.Space, value) -> str | None:
+    assert space.shape is not None  # only spaces of several parts have none
     value = np.asarray(value)
     value = value.astype(space.dtype) if value.dtype.kind == "f" else value
     low, high = (np.broadcast_to(bound, space.shape) for bound in _limits(space))
@@ -102,6 +116,7 @@ def _bounds(space: gym.Space, value) -> str | None:
         if bad.any():
             index = tuple(np.argwhere(bad)[0].tolist())
             return f"got {value[index]} at index {index}, wanted {words}={bound[index]}; clip it or widen the bounds"
+    return None
 
 
 def _limits(space: gym.Space) -> tuple:
@@ -121,6 +136,7 @@ def _state(space: Discrete, value) -> str | None:
     if not space.start <= value < space.start + space.n:
         end = space.start + space.n - 1
         return f"got {value}, wanted {space.start} to {end}; correct the state or Discrete's n and start"
+    return None
 
 
 OBSERVATION = ((Discrete, (_state,)), (gym.Space, (_array, _shape, _dtype, _finite, _bounds)))

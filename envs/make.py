@@ -56,6 +56,7 @@ def make(
     if vectorization == "auto":
         vectorization = "native" if native else _sync_or_async(env_id, num_envs, kwargs, imports)
     if vectorization == "native":
+        assert spec is not None and spec.vector_entry_point is not None  # `takes` has seen to it
         build = partial(gym.make_vec, spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
         return guarded(build, env_id, entry(spec.vector_entry_point), kwargs), "native"
     creators = [Creator(single, i, name_of(env_id), env_id, kwargs, imports) for i in range(num_envs)]

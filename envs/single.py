@@ -31,17 +31,22 @@ def single(env_id: EnvId, kwargs: dict | None = None, imports: Sequence[str] = (
     """
     kwargs = dict(kwargs or {})
     spec, creator = find(env_id, imports)
-    # `check` does once what Gymnasium's passive checker would do at every step.
-    build = partial(creator, **kwargs) if spec is None else partial(gym.make, spec, disable_env_checker=True, **kwargs)
+    build: Callable
+    if spec is not None:
+        # `check` does once what Gymnasium's passive checker would do at every step.
+        build = partial(gym.make, spec, disable_env_checker=True, **kwargs)
+    else:
+        assert creator is not None  # `find` gives one or the other
+        build = partial(creator, **kwargs)
     env = guarded(build, env_id, creator, kwargs)
     is_env(env)
     return env
 
 
-def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Callable]:
-    """The registered spec, or None, and the class or function that builds one environment."""
-    for module in (imports,) if isinstance(imports, str) else imports:
-        _import(module)
+def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Callable | None]:
+    """The registered spec, or None, and the class or function that builds one; a spec of vectors alone has none."""
+    for wanted in (imports,) if isinstance(imports, str) else imports:
+        _import(wanted)
     if not isinstance(env_id, str):
         if not callable(env_id):
             raise EnvError(f"got env_id={env_id!r}, wanted an id or a class; try 'CartPole-v1' or 'my_module:Env'")
@@ -57,10 +62,11 @@ def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Ca
         near = difflib.get_close_matches(env_id, known, 3, 0.5)
         remedy = f"did you mean {' or '.join(near)}?" if near else "name the module that registers it in `imports`"
         raise EnvError(f"got env_id={env_id!r}, wanted a registered id or 'module:Name'; {remedy}") from error
-    return spec, guarded(partial(entry, spec.entry_point), env_id, None, {})
+    point = spec.entry_point
+    return spec, None if point is None else guarded(partial(entry, point), env_id, None, {})
 
 
-def entry(entry_point: str | Callable | None) -> Callable:
+def entry(entry_point: str | Callable) -> Callable:
     """The class or function behind a registered entry point."""
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
@@ -76,8 +82,7 @@ def guarded(build: Callable, env_id: EnvId, creator: Callable | None, kwargs: di
         raise EnvError(f"got {name} without a package that it needs ({error}), wanted it; {_remedy(error)}") from error
     except TypeError as error:
         accepted = _parameters(creator)
-        unknown = [] if accepted is None else [key for key in kwargs if key not in accepted]
-        if unknown:
+        if accepted is not None and (unknown := [key for key in kwargs if key not in accepted]):
             raise EnvError(
                 f"got {listed(unknown)} for {name}, wanted only {listed(accepted)}; rename or remove it"
             ) from error
@@ -122,6 +127,8 @@ def _remedy(error: Exception) -> str:
 
 def _parameters(creator: Callable | None) -> list[str] | None:
     """Names that `creator` takes, or None where it takes any."""
+    if creator is None:
+        return None
     try:
         parameters = inspect.signature(creator).parameters
     except (TypeError, ValueError):

@@ -6,8 +6,9 @@ import multiprocessing.connection
 import os
 import signal
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, VectorEnv
@@ -18,7 +19,8 @@ class WorkerError(RuntimeError):
     """An exception of one environment, here or in a worker: its index, id, pid and traceback are in the message."""
 
 
-class Creator(NamedTuple):
+@dataclass(frozen=True)
+class Creator:
     """Builds environment `index`, here or in a worker; plain data, so that every start method can send it.
 
     Attributes:
@@ -31,7 +33,7 @@ class Creator(NamedTuple):
     name: str
     env_id: Any
     kwargs: dict
-    imports: tuple[str, ...]
+    imports: Sequence[str]
 
     def __call__(self) -> gym.Env:
         return Named(self.single(self.env_id, self.kwargs, self.imports), self.index, self.name)
@@ -63,13 +65,13 @@ class Named(gym.Wrapper):
 class Workers(AsyncVectorEnv):
     """Gymnasium's, which raises all errors of a step as one, and closes also where a worker has died."""
 
-    def _raise_if_errors(self, successes: Sequence[bool]) -> None:
+    def _raise_if_errors(self, successes: Iterable[bool]) -> None:
         # Gymnasium's own prints each traceback as a format string, and fails on those with a % in them.
         errors = sorted((self.error_queue.get() for ok in successes if not ok), key=lambda error: error[0])
         messages = []
         for index, kind, value, trace in errors:
             self.parent_pipes[index].close()
-            self.parent_pipes[index] = None
+            self.parent_pipes[index] = None  # type: ignore[call-overload]  # as Gymnasium's own does
             named = f"environment {index} (pid {self.processes[index].pid}) raised {kind.__name__}: {value}\n\n{trace}"
             messages.append(str(value) if kind is WorkerError else named)
         if messages:

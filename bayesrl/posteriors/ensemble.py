@@ -32,6 +32,8 @@ class Ensemble(Learner):
         optimizer: parameters -> torch optimiser.
     """
 
+    prior_theta: Tensor
+
     def __init__(
         self,
         network: Network,

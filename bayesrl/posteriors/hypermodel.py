@@ -49,6 +49,9 @@ class Hypermodel(Learner):
         optimizer: parameters -> torch optimiser.
     """
 
+    temperature: Tensor
+    prior_theta: Tensor
+
     def __init__(
         self,
         network: Network,

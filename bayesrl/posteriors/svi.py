@@ -6,7 +6,8 @@ each, the KL in closed form, no validation and no device synchronisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -24,10 +25,10 @@ class IndexedNormal(dist.Normal):
         super().__init__(loc, scale, validate_args=False)
         self.noise = noise
 
-    def expand(self, batch_shape: torch.Size, _instance: object = None) -> IndexedNormal:
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> IndexedNormal:
         return IndexedNormal(*(t.expand(batch_shape) for t in (self.loc, self.scale, self.noise)))
 
-    def rsample(self, sample_shape: torch.Size | tuple = ()) -> Tensor:
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         return self.loc + self.scale * self.noise
 
 
@@ -37,15 +38,19 @@ def elbo(model: Callable, guide: Callable, *args) -> tuple[Tensor, dict[str, Ten
     Equal to minus `pyro.infer.TraceMeanField_ELBO().differentiable_loss` for guides whose every site has a known KL to
     the model's (Kingma & Welling, 2014).
     """
-    nll, kl = 0.0, 0.0
+    nll: Tensor | float = 0.0
+    kl: Tensor | float = 0.0
     with pyro.validation_enabled(False):
         q = poutine.trace(guide).get_trace(*args)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args)
-        for name, site in p.nodes.items():
+        # Pyro declares every site's `fn` a plain function; a sample site's is a distribution.
+        guided: Mapping[str, Any] = q.nodes
+        sites: Mapping[str, Any] = p.nodes
+        for name, site in sites.items():
             if site["type"] != "sample" or site_is_subsample(site):
                 continue
             if site["is_observed"]:
                 nll = nll - (site["scale"] * site["fn"].log_prob(site["value"])).sum()
             else:
-                kl = kl + (q.nodes[name]["scale"] * kl_divergence(q.nodes[name]["fn"], site["fn"])).sum()
-    return -(nll + kl), {"nll": nll, "kl": kl}  # type: ignore[dict-item]
+                kl = kl + (guided[name]["scale"] * kl_divergence(guided[name]["fn"], site["fn"])).sum()
+    return -(nll + kl), {"nll": nll, "kl": kl}  # type: ignore[dict-item, return-value]
