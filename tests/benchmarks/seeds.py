@@ -2,7 +2,7 @@
 
     python tests/benchmarks/seeds.py 100-109 runs/deep_sea_50 experiment=deep_sea env.kwargs.size=50 capture=true
 
-Runs that are finished are not run again. Prints each result, and the mean, standard deviation and least and greatest.
+Runs that are finished are not run again, interrupted ones go on. Prints each result, and the mean, standard deviation and least and greatest.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def main() -> None:
         path = run_dir / "result.json"
         if not path.exists():
             run_dir.mkdir(parents=True, exist_ok=True)
-            begin = f"resume={run_dir}" if (run_dir / "checkpoints").exists() else f"run_dir={run_dir}"
-            command = [sys.executable, "-m", "bayesrl.train", *words, f"seed={seed}", begin]
+            begun = (run_dir / "checkpoints").exists()
+            begin = [f"resume={run_dir}"] if begun else [*words, f"seed={seed}", f"run_dir={run_dir}"]
+            command = [sys.executable, "-m", "bayesrl.train", *begin]
             with (run_dir / "log.txt").open("a") as log:
                 subprocess.run(command, stdout=log, stderr=log, check=True)
         results.append(json.loads(path.read_text()))
