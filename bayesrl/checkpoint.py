@@ -204,7 +204,8 @@ def read(path: Path) -> dict[str, Any]:
 def _map_arrays(node: Any) -> Any:
     """NumPy arrays of nested containers as tensors with a mark."""
     if isinstance(node, np.ndarray):
-        return {"numpy array": torch.from_numpy(np.array(node))}
+        raw = torch.from_numpy(np.frombuffer(node.tobytes(), np.uint8).copy())
+        return {"numpy array": raw, "dtype": node.dtype.str, "shape": list(node.shape)}
     if isinstance(node, dict):
         return {key: _map_arrays(value) for key, value in node.items()}
     return type(node)(map(_map_arrays, node)) if type(node) in (list, tuple) else node
@@ -213,8 +214,9 @@ def _map_arrays(node: Any) -> Any:
 def _map_tensors(node: Any) -> Any:
     """What `_map_arrays` was given."""
     if isinstance(node, dict):
-        marked = node.keys() == {"numpy array"}
-        return node["numpy array"].numpy() if marked else {key: _map_tensors(value) for key, value in node.items()}
+        if "numpy array" in node:
+            return np.frombuffer(node["numpy array"].numpy().tobytes(), node["dtype"]).reshape(node["shape"]).copy()
+        return {key: _map_tensors(value) for key, value in node.items()}
     return type(node)(map(_map_tensors, node)) if type(node) in (list, tuple) else node
 
 

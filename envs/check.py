@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterator
 
 import gymnasium as gym
@@ -104,9 +105,10 @@ def _call(call: str, function: Callable):
     try:
         return function()
     except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
         raise EnvError(
-            f"{call}: got {type(error).__name__}: {error}, wanted no exception; correct the environment at the line "
-            "that the traceback above names"
+            f"{call}: got {type(error).__name__}: {error}, wanted no exception; correct the environment at "
+            f"{place.filename}, line {place.lineno}"
         ) from error
 
 

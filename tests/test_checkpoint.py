@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bayesrl.agent import EnvSpec, Transition
-from bayesrl.checkpoint import CheckpointError, Checkpoints, read, replace, write
+from bayesrl.checkpoint import FORMAT, CheckpointError, Checkpoints, read, replace, write
 from bayesrl.replay import Replay
 
 
@@ -156,3 +156,22 @@ def test_rows_beyond_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     store.load(back)
     store.forget_after(1)
     assert store._segments() == [(0, 2)] and back.rows == 2
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.array([[b"SF", b"H"]]),
+        np.array("text"),
+        np.zeros((0, 2)),
+        np.array([2**63], "u8"),
+    ],
+    ids=lambda array: array.dtype.str,
+)
+def test_arrays_of_every_plain_type_come_back(array: np.ndarray, tmp_path: Path) -> None:
+    """Environments keep maps of letters, counters and tables."""
+    write(tmp_path / "a.pt", {"format": FORMAT, "inside": [{"array": array}]})
+    back = read(tmp_path / "a.pt")["inside"][0]["array"]
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)

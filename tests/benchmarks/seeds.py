@@ -2,7 +2,8 @@
 
     python tests/benchmarks/seeds.py 100-109 runs/deep_sea_50 experiment=deep_sea env.kwargs.size=50 capture=true
 
-Runs that are finished are not run again, interrupted ones go on. Prints each result, and the mean, standard deviation and least and greatest.
+Runs that are finished are not run again, interrupted ones go on. Prints each result, and the mean, standard deviation
+and least and greatest.
 """
 
 from __future__ import annotations
