@@ -69,7 +69,7 @@ class Ensemble(Learner):
         return torch.cat(rounds)[:n, None] if rounds else torch.empty(0, 1, dtype=torch.int64, device=device)
 
     def tags(self, n: int) -> Tensor:
-        return torch.rand(n, self.draws) < self.mask
+        return torch.rand(n, self.draws, device=self.theta.device) < self.mask
 
     def bootstrap(self, z: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
         weight = tags.T[z[:, 0]].to(self.theta.dtype)

@@ -103,7 +103,7 @@ class Hypermodel(Learner):
     def tags(self, n: int) -> Tensor:
         if not self.perturbation:
             return super().tags(n)
-        return nn.functional.normalize(torch.randn(n, self.index_dim), dim=-1)
+        return nn.functional.normalize(torch.randn(n, self.index_dim, device=self.m.device), dim=-1)
 
     def bootstrap(self, z: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
         weight, shift = super().bootstrap(z, tags)
