@@ -28,7 +28,7 @@ class BayesDQN(nn.Module):
 
     Arguments:
         spec: of the environments; E environments, A actions.
-        posterior: over functions from scaled observations to scaled Q-values, [B, *shape] -> [B, A].
+        posterior: over functions from scaled observations to (the likelihood's numbers of) scaled Q-values, [B, A].
         exploration: draws -> actions; Thompson sampling per episode by default.
         value: (online, target, mask) -> the value taught, such as `double_q`.
         tracking: how the target follows the learner.
@@ -90,7 +90,7 @@ class BayesDQN(nn.Module):
         sample = self.replay.gather(index)
         x, x_next = self.scaling.obs(sample.obs), self.scaling.obs(sample.next_obs)
         with torch.no_grad():
-            value = self.value(self.posterior(z, x_next), self.target(z, x_next), sample.next_mask)
+            value = self.value(self.posterior.expected(z, x_next), self.target.expected(z, x_next), sample.next_mask)
             weight, perturbation = self.posterior.bootstrap(z, sample.tags)
             y = bellman(sample.reward / self.scaling.scale, sample.discount, value) + perturbation
         info = self.posterior.learn(Batch(x, sample.action, y, weight * sample.weight, sample.size), z)
@@ -106,5 +106,5 @@ class BayesDQN(nn.Module):
     @torch.no_grad()
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:
         z = self.posterior.index(100, generator)
-        q = self.posterior(z, self.scaling.obs(obs)) * self.scaling.scale
+        q = self.posterior.expected(z, self.scaling.obs(obs)) * self.scaling.scale
         return Forecast(q, self.posterior.kl(z), self.posterior.degenerate)

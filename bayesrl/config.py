@@ -27,7 +27,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-COMPONENTS = ("agent", "posterior", "network", "exploration", "tracking")  # groups that say what to build
+COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking")  # groups that say what to build
 OPEN = ("env.kwargs",)  # dictionaries that take any key
 RESUMABLE = ("steps", "device", "threads", "stop.", "log.")
 

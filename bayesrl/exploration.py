@@ -59,7 +59,7 @@ class Thompson(Held):
         """Actions [E] for inputs x [E, *]; `start` [E] bool marks environments that need a fresh draw."""
         if self.resample:
             start = start | (torch.rand(len(x), device=x.device) < self.resample)
-        return greedy(posterior.paired(self.draw(posterior, start), x), mask)
+        return greedy(posterior.likelihood.mean(posterior.paired(self.draw(posterior, start), x)), mask)
 
 
 class OptimisticIndexSampling(Held):
@@ -80,7 +80,7 @@ class OptimisticIndexSampling(Held):
 
     def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
         z = self.draw(posterior, start, self.indices)
-        q = posterior.paired(z, x.repeat_interleave(self.indices, 0))
+        q = posterior.likelihood.mean(posterior.paired(z, x.repeat_interleave(self.indices, 0)))
         return greedy(q.view(len(x), self.indices, -1).quantile(self.quantile, 1), mask)
 
 

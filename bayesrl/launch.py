@@ -180,10 +180,16 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device) -> Agen
     torch.distributions.Distribution.set_default_validate_args(False)
     parts: dict[str, Any] = {"spec": spec}
     if "posterior" in cfg.only_accepted(config.agent["_target_"], {"posterior": None}):
+        with _building("likelihood"):
+            likelihood = instantiate(config.likelihood, _convert_="all")
         with _building("network"):
-            network = instantiate(config.network, _convert_="all")(spec.shape, spec.actions, categories=spec.categories)
+            network = instantiate(config.network, _convert_="all")(
+                spec.shape, spec.actions, categories=spec.categories, size=likelihood.size
+            )
         with _building("posterior"):
-            parts["posterior"] = instantiate(config.posterior, _convert_="all")(network).to(device)
+            parts["posterior"] = instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(
+                device
+            )
     for name in ("exploration", "tracking"):
         with _building(name):
             parts[name] = instantiate(config[name], _convert_="all").to(device)

@@ -1,31 +1,251 @@
 """Likelihoods: from a network's output to the distribution of the target it is taught.
 
-A likelihood is called with the output [n, B, *out] of every draw and, where targets belong to one taken action, the
-actions [B]; it returns a distribution over targets [n, B, *].
+A target has `size` numbers of the output, side by side: out [n, B, K * size] for K targets (A actions in Q-learning).
+Called with the output of every draw and, where targets belong to one taken action, the actions [B], a likelihood
+returns a distribution over targets [n, B], else over [n, B, K].
+
+What is unknown splits by its definition: the epistemic part is what the draws disagree on, the aleatoric part what each
+draw leaves open itself (Depeweg et al., Decomposition of Uncertainty in Bayesian Deep Learning, 2018).
 """
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def taken(out: Tensor, action: Tensor | None) -> Tensor:
-    """The taken action's output: out [n, B, A], action [B] int64 -> [n, B]; without an action, `out` as it is."""
-    if action is None:
+class Prediction(NamedTuple):
+    """What a posterior predicts at B inputs.
+
+    Attributes:
+        mean: expected target, [B, K]; class probabilities [B, C] for a categorical likelihood.
+        epistemic: [B, K], variance over draws of the expected target; mutual information in nats, [B], for classes.
+        aleatoric: [B, K], mean over draws of the target's variance; expected entropy in nats, [B], for classes.
+    """
+
+    mean: Tensor
+    epistemic: Tensor
+    aleatoric: Tensor
+
+
+class Likelihood(nn.Module):
+    """The base of all.
+
+    Attributes:
+        size: numbers of the network's output for one target.
+        linear: the expected target is a linear function of the output, so that means of draws pass through it.
+    """
+
+    size: int = 1
+    linear: bool = True
+
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        """The target's distribution: out [n, B, K * size], action [B] int64 or None -> batch [n, B] or [n, B, K]."""
+        raise NotImplementedError
+
+    def mean(self, out: Tensor) -> Tensor:
+        """The expected target: [..., K * size] -> [..., K]."""
         return out
-    return out.gather(-1, action.expand(out.shape[0], -1)[..., None])[..., 0]
+
+    def variance(self, out: Tensor) -> Tensor:
+        """The target's variance given the draw: [..., K * size] -> [..., K]."""
+        raise NotImplementedError
+
+    def split(self, out: Tensor) -> Prediction:
+        """Mean, epistemic and aleatoric part over draws: out [n, B, K * size]."""
+        mean = self.mean(out)
+        return Prediction(mean.mean(0), mean.var(0, correction=0), self.variance(out).mean(0))
+
+    def parts(self, out: Tensor, action: Tensor | None = None) -> Tensor:
+        """The numbers of each target, or of the taken one: [n, B, K * size] -> [n, B, K, size] or [n, B, size]."""
+        out = out.unflatten(-1, (-1, self.size))
+        if action is None:
+            return out
+        return out.gather(-2, action.expand(len(out), -1)[..., None, None].expand(-1, -1, 1, self.size))[..., 0, :]
 
 
-class Gaussian:
-    """y | x, a ~ Normal(f(x, a), sigma^2) with a fixed sigma in (scaled) return units."""
+class Gaussian(Likelihood):
+    """y | x ~ Normal(f(x), sigma^2) with a fixed sigma in (scaled) units of the target."""
 
     def __init__(self, sigma: float = 0.1) -> None:
-        if not sigma > 0:
-            raise ValueError(f"got sigma={sigma}, wanted a positive noise scale")
-        self.sigma = sigma
+        super().__init__()
+        self.sigma = _positive(sigma, "sigma")
 
-    def __call__(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
-        mean = taken(out, action)
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        mean = self.parts(out, action)[..., 0]
         return dist.Normal(mean, torch.full_like(mean, self.sigma), validate_args=False)
+
+    def variance(self, out: Tensor) -> Tensor:
+        return torch.full_like(out, self.sigma**2)
+
+
+class LearnedGaussian(Likelihood):
+    """y | x ~ Normal(f(x), sigma^2) with one sigma, learned by maximum likelihood beside the posterior.
+
+    Arguments:
+        sigma: where it starts.
+    """
+
+    def __init__(self, sigma: float = 0.1) -> None:
+        super().__init__()
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(_positive(sigma, "sigma"))))
+
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        mean = self.parts(out, action)[..., 0]
+        return dist.Normal(mean, self.log_sigma.exp().expand_as(mean), validate_args=False)
+
+    def variance(self, out: Tensor) -> Tensor:
+        return (2 * self.log_sigma).exp().expand_as(out)
+
+
+class Heteroscedastic(Likelihood):
+    """y | x ~ Normal(f(x), sigma(x)^2), the network's second number giving log sigma^2 (Nix & Weigend, 1994).
+
+    The log-variance is bounded softly on both sides, so that it can neither explode nor reward certainty without end
+    (Chua et al., Deep Reinforcement Learning in a Handful of Trials, 2018).
+
+    Arguments:
+        sigma: where an output of 0 starts.
+        least, most: bounds of sigma.
+    """
+
+    size = 2
+
+    def __init__(self, sigma: float = 0.1, least: float = 1e-3, most: float = 10.0) -> None:
+        super().__init__()
+        if not 0 < least < sigma < most:
+            raise ValueError(f"got sigma={sigma}, least={least}, most={most}, wanted 0 < least < sigma < most")
+        self.center, self.low, self.high = (2 * math.log(s) for s in (sigma, least, most))
+
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        mean, log = self.parts(out, action).unbind(-1)
+        return dist.Normal(mean, (0.5 * self._bounded(log)).exp(), validate_args=False)
+
+    def mean(self, out: Tensor) -> Tensor:
+        return self.parts(out)[..., 0]
+
+    def variance(self, out: Tensor) -> Tensor:
+        return self._bounded(self.parts(out)[..., 1]).exp()
+
+    def _bounded(self, log: Tensor) -> Tensor:
+        log = self.high - nn.functional.softplus(self.high - self.center - log)
+        return self.low + nn.functional.softplus(log - self.low)
+
+
+class StudentT(Likelihood):
+    """y | x ~ StudentT(df, f(x), scale): outliers move it less than they move a Gaussian.
+
+    Arguments:
+        df: degrees of freedom, above 2 so that the variance exists.
+        scale: in (scaled) units of the target.
+    """
+
+    def __init__(self, df: float = 4.0, scale: float = 0.1) -> None:
+        super().__init__()
+        if not df > 2:
+            raise ValueError(f"got df={df}, wanted more than 2 degrees of freedom, so that the variance exists")
+        self.df, self.scale = df, _positive(scale, "scale")
+
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        mean = self.parts(out, action)[..., 0]
+        df, scale = torch.full_like(mean, self.df), torch.full_like(mean, self.scale)
+        return dist.StudentT(df, mean, scale, validate_args=False)
+
+    def variance(self, out: Tensor) -> Tensor:
+        return torch.full_like(out, self.scale**2 * self.df / (self.df - 2))
+
+
+class Categorical(Likelihood):
+    """y | x ~ Categorical(softmax f(x)) over C classes: classification; targets are class numbers [B] int64.
+
+    Arguments:
+        classes: C, the width of the network's output.
+    """
+
+    linear = False
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        if classes < 2:
+            raise ValueError(f"got classes={classes}, wanted two or more")
+        self.size = classes
+
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        if action is not None:
+            raise ValueError("got actions with a categorical likelihood, wanted none: use Histogram for Q-values")
+        return dist.Categorical(logits=self.parts(out)[..., 0, :], validate_args=False)
+
+    def mean(self, out: Tensor) -> Tensor:
+        """Class probabilities: [..., C] -> [..., C]."""
+        return out.softmax(-1)
+
+    def split(self, out: Tensor) -> Prediction:
+        """Predictive entropy = mutual information + expected entropy (Houlsby et al., 2011)."""
+        mean = out.softmax(-1).mean(0)
+        expected = torch.special.entr(out.softmax(-1)).sum(-1).mean(0)
+        return Prediction(mean, torch.special.entr(mean).sum(-1) - expected, expected)
+
+
+class Histogram(Likelihood):
+    """A distribution over bins, taught by cross-entropy with a Gaussian around the target spread over the same bins.
+
+    Regression by classification for Q-values: "HL-Gauss" (Farebrother et al., Stop Regressing, 2024). Targets beyond
+    the support count in its outermost bins.
+
+    Arguments:
+        low, high: the support, in (scaled) units of the target.
+        bins: in how many equal parts.
+        sigma: standard deviation of the Gaussian around the target, in bins.
+    """
+
+    linear = False
+    centers: Tensor
+    edges: Tensor
+
+    def __init__(self, low: float = -10.0, high: float = 10.0, bins: int = 51, sigma: float = 0.75) -> None:
+        super().__init__()
+        if not low < high or bins < 2:
+            raise ValueError(f"got low={low}, high={high}, bins={bins}, wanted low < high and two or more bins")
+        self.size, self.sigma = bins, _positive(sigma, "sigma") * (high - low) / bins
+        edges = torch.linspace(low, high, bins + 1)
+        self.register_buffer("edges", edges)
+        self.register_buffer("centers", (edges[1:] + edges[:-1]) / 2)
+
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        return Smoothed(self.parts(out, action).log_softmax(-1), self.edges, self.sigma)
+
+    def mean(self, out: Tensor) -> Tensor:
+        return self.parts(out).softmax(-1) @ self.centers
+
+    def variance(self, out: Tensor) -> Tensor:
+        p = self.parts(out).softmax(-1)
+        return p @ self.centers.square() - (p @ self.centers).square()
+
+
+class Smoothed(dist.TorchDistribution):
+    """Log-probabilities of bins [*, bins], scored by the cross-entropy with a smoothed target."""
+
+    arg_constraints: dict = {}  # noqa: RUF012
+
+    def __init__(self, log_p: Tensor, edges: Tensor, sigma: float) -> None:
+        self.log_p, self.edges, self.sigma = log_p, edges, sigma
+        super().__init__(log_p.shape[:-1], validate_args=False)
+
+    def expand(self, batch_shape: torch.Size | list[int], _instance: object = None) -> Smoothed:
+        return Smoothed(self.log_p.expand(*batch_shape, -1), self.edges, self.sigma)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        low, high = self.edges[0], self.edges[-1]
+        below = torch.special.ndtr((self.edges - value.clamp(low, high)[..., None]) / self.sigma)
+        mass = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
+        return (mass * self.log_p).sum(-1)
+
+
+def _positive(value: float, name: str) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"got {name}={value}, wanted a positive noise scale")
+    return value

@@ -72,11 +72,19 @@ class Streams(nn.Module):
 
 
 class Dueling(nn.Module):
-    """Value and advantages to Q-values: [..., 1 + A] -> [..., A], Q = V + adv - mean(adv) (Wang et al., 2016)."""
+    """Value and advantages to Q-values: [..., 1 + A] -> [..., A], Q = V + adv - mean(adv) (Wang et al., 2016).
+
+    Arguments:
+        size: numbers for each of them, side by side.
+    """
+
+    def __init__(self, size: int = 1) -> None:
+        super().__init__()
+        self.size = size
 
     def forward(self, out: Tensor) -> Tensor:
-        value, advantage = out[..., :1], out[..., 1:]
-        return value + advantage - advantage.mean(-1, keepdim=True)
+        value, advantage = out.unflatten(-1, (-1, self.size)).tensor_split([1], -2)
+        return (value + advantage - advantage.mean(-2, keepdim=True)).flatten(-2)
 
 
 def init_prior_(body: nn.Module) -> nn.Module:

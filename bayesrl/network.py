@@ -9,12 +9,42 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bayesrl.modules import MLP, Dueling, Streams, init_prior_
+from bayesrl.modules import MLP, Dueling, OneHotLinear, Streams, init_prior_
+
+
+class Layout(NamedTuple):
+    """Where each of the P weights sits.
+
+    Attributes:
+        layer: number of its layer, the head last, [P] int64.
+        fan_in: how many inputs its layer sums, 1 for biases and gains, [P].
+        unit: number of the layer input it multiplies, counted through all layers, -1 for biases and gains, [P] int64.
+        feature: number of the observation's feature (pixels: channel; indices: category) it multiplies, in the first
+            layer, else -1, [P] int64.
+        gain: whether it is the gain of a normalisation, [P] bool.
+        names: of the layers.
+        units: how many layer inputs there are.
+    """
+
+    layer: Tensor
+    fan_in: Tensor
+    unit: Tensor
+    feature: Tensor
+    gain: Tensor
+    names: list[str]
+    units: int
+
+    @property
+    def layers(self) -> int:
+        """How many layers there are, the head among them."""
+        return len(self.names)
 
 
 class Network:
@@ -28,15 +58,18 @@ class Network:
         outputs: A, what the network returns for one input, [A].
         dueling: the head predicts a value and A advantages, combined to A outputs.
         prior: the body of frozen prior functions beside this network; the same one by default.
+        size: numbers for each output, where a likelihood wants more than one; the network returns [A * size].
     """
 
-    def __init__(self, body: nn.Module, outputs: int, dueling: bool = False, prior: nn.Module | None = None) -> None:
+    def __init__(
+        self, body: nn.Module, outputs: int, dueling: bool = False, prior: nn.Module | None = None, size: int = 1
+    ) -> None:
         if next((m for m in body.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)), None) is not None:
             raise ValueError("got a body with BatchNorm, wanted a pure function of its weights: use nn.LayerNorm")
-        self.outputs = outputs
+        self.outputs = outputs * size
         self.features_out: int = body.features  # type: ignore[assignment]
-        self.head_outputs = outputs + 1 if dueling else outputs
-        self.combine = Dueling() if dueling else nn.Identity()
+        self.head_outputs = (outputs + 1 if dueling else outputs) * size
+        self.combine = Dueling(size) if dueling else nn.Identity()
         self._prior_body = body if prior is None else prior
         self._body = copy.deepcopy(body).requires_grad_(False)
         self._shapes = [(name, p.shape) for name, p in self._body.named_parameters()]
@@ -48,6 +81,31 @@ class Network:
     def prior(self, outputs: int) -> Network:
         """The network of a frozen prior function beside this one; its weights come from `init_prior`."""
         return Network(self._prior_body, outputs)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each weight sits: for priors by layer, masks by unit, relevance by feature."""
+        head = nn.Linear(self.features_out, self.head_outputs, device="meta")
+        modules = [(n, m) for n, m in self._body.named_modules() if [*m.parameters(recurse=False)]]
+        columns: list[list[Tensor]] = []
+        units = 0
+        for number, (_, module) in enumerate([*modules, ("head", head)]):
+            sums = isinstance(module, nn.Linear | nn.Conv2d | OneHotLinear)
+            for name, p in module.named_parameters(recurse=False):
+                fan_in, unit, gain = 1, torch.full(p.shape, -1), name == "weight" and not sums
+                if name == "weight" and isinstance(module, OneHotLinear):
+                    unit = torch.arange(len(p))[:, None].expand_as(p)  # one of k rows is looked up: fan-in 1
+                elif name == "weight" and sums:
+                    fan_in = p[0].numel()
+                    unit = torch.arange(p.shape[1]).view(1, -1, *(1 for _ in p.shape[2:])).expand(p.shape)
+                used = int(unit.max()) + 1
+                feature = unit if number == 0 else torch.full(p.shape, -1)
+                numbers = (torch.full(p.shape, number), torch.full(p.shape, float(fan_in)))
+                shifted = torch.where(unit >= 0, unit + units, -1)
+                columns.append([t.flatten() for t in (*numbers, shifted, feature, torch.full(p.shape, gain))])
+                units += used
+        joined = [torch.cat(parts) for parts in zip(*columns, strict=True)]
+        return Layout(*joined, names=[name for name, _ in modules] + ["head"], units=units)
 
     def init(self) -> Tensor:
         """Fresh weights by the layers' own initialisation, [P]."""
@@ -95,6 +153,7 @@ def mlp(
     shape: Sequence[int],
     outputs: int,
     categories: int = 0,
+    size: int = 1,
     hidden: Sequence[int] = (128, 128),
     dueling: bool = False,
     prior: Sequence[int] = (64, 64),
@@ -102,6 +161,7 @@ def mlp(
     """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
 
     Arguments:
+        size: numbers for each output, the likelihood's `size`.
         categories: where inputs are indices of ones, the length of the binary vector they point into.
         hidden: layer widths; the last is D.
         prior: layer widths of frozen prior functions.
@@ -109,7 +169,7 @@ def mlp(
     """
     prior_body = MLP(shape, prior, categories)
     if not dueling:
-        return Network(MLP(shape, hidden, categories), outputs, prior=prior_body)
+        return Network(MLP(shape, hidden, categories), outputs, prior=prior_body, size=size)
     if len(hidden) < 2:
         raise ValueError(f"got hidden={list(hidden)} and dueling, wanted two or more layer widths, such as [128, 128]")
-    return Network(Streams(MLP(shape, hidden[:-1], categories), hidden[-1]), outputs, True, prior_body)
+    return Network(Streams(MLP(shape, hidden[:-1], categories), hidden[-1]), outputs, True, prior_body, size)

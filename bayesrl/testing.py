@@ -1,10 +1,11 @@
 """Contract tests for posteriors: implement one factory, inherit every law.
 
     class TestMine(PosteriorContract):
-        def make(self) -> Learner:
-            return Mine(mlp(self.shape, self.outputs, hidden=[16]))
+        def make(self, network: Network) -> Learner:
+            return Mine(network)
 
-pytest finds the inherited tests. Shapes: n draws, B batch, A outputs.
+pytest finds the inherited tests. A mixin in front changes what they are made on: `class TestMineTwice(Double, TestMine)`
+in double precision, `Indices` on indices of ones. Shapes: n draws, B batch, A outputs.
 """
 
 from __future__ import annotations
@@ -16,35 +17,53 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from bayesrl.network import Network, mlp
 from bayesrl.posteriors import Batch, Learner, Posterior
 
 
 class PosteriorContract:
-    """The laws of `Posterior` and `Learner`; a subclass says how to make one for inputs [B, *shape] and A outputs."""
+    """The laws of `Posterior` and `Learner`; a subclass says how to make one on a network.
+
+    Attributes:
+        shape: of an input.
+        outputs: A.
+        dtype: of the weights, and of inputs that are numbers.
+    """
 
     shape: tuple[int, ...] = (3,)
     outputs: int = 2
+    dtype: torch.dtype = torch.float32
 
-    def make(self) -> Learner:
+    def make(self, network: Network) -> Learner:
         """A fresh learner over functions [B, *shape] -> [B, outputs]."""
         raise NotImplementedError
 
+    def network(self) -> Network:
+        """A small network for `shape` and `outputs`."""
+        return mlp(self.shape, self.outputs, hidden=[32, 32], prior=[16])
+
     def fresh(self, seed: int = 0) -> Learner:
         torch.manual_seed(seed)
-        return self.make()
+        return self.make(self.network()).to(self.dtype)
 
     def inputs(self, B: int = 7, seed: int = 1) -> Tensor:
         """B inputs, [B, *shape]."""
-        return torch.randn(B, *self.shape, generator=torch.Generator().manual_seed(seed))
+        return torch.randn(B, *self.shape, generator=torch.Generator().manual_seed(seed), dtype=self.dtype)
 
     def batch(self, posterior: Learner, z: Tensor, B: int = 32, seed: int = 2) -> Batch:
         """Targets sin(x_0 + action): one function that every draw is taught."""
         generator = torch.Generator().manual_seed(seed)
         x = self.inputs(B, seed)
         action = torch.randint(self.outputs, (B,), generator=generator)
-        y = torch.sin(x.flatten(1)[:, 0] + action).expand(len(z), B)
+        y = torch.sin(x.flatten(1)[:, 0] + action).expand(len(z), B).to(self.dtype)
         weight, _ = posterior.bootstrap(z, posterior.tags(B))
-        return Batch(x, action, y, weight, torch.tensor(float(B)))
+        return Batch(x, action, y, weight, torch.tensor(float(B), dtype=self.dtype))
+
+    @staticmethod
+    def learn(posterior: Learner, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+        """An update, with the same noise at every call where it draws some of its own."""
+        torch.manual_seed(7)
+        return posterior.learn(batch, z)
 
     def test_shapes(self) -> None:
         posterior, x = self.fresh(), self.inputs()
@@ -129,8 +148,8 @@ class PosteriorContract:
         weight[:, ::2] = 0
         spoiled = batch.y.clone()
         spoiled[:, ::2] = 100.0
-        one.learn(batch._replace(weight=weight), z)
-        other.learn(batch._replace(weight=weight, y=spoiled), z)
+        self.learn(one, batch._replace(weight=weight), z)
+        self.learn(other, batch._replace(weight=weight, y=spoiled), z)
         for p, q in zip(one.parameters(), other.parameters(), strict=True):
             assert torch.equal(p, q)
 
@@ -142,8 +161,9 @@ class PosteriorContract:
         first, second = self.batch(eager, z, seed=2), self.batch(eager, z, seed=3)
         traced = copy.deepcopy(eager)
         graph = make_fx(lambda x, a, y, w, s, z: traced.learn(Batch(x, a, y, w, s), z))(*first, z)
-        eager.learn(first, z)
-        loss = eager.learn(second, z)["loss"]
+        self.learn(eager, first, z)
+        loss = self.learn(eager, second, z)["loss"]
+        torch.manual_seed(7)
         with torch.no_grad():
             assert torch.allclose(graph(*second, z)["loss"], loss, rtol=1e-5)
         for p, q in zip(eager.parameters(), traced.parameters(), strict=True):
@@ -154,30 +174,31 @@ class PosteriorContract:
         z = one.index(one.draws)
         torch.manual_seed(5)
         batch = self.batch(one, z)
-        one.learn(batch, z)
+        self.learn(one, batch, z)
         file = io.BytesIO()
         torch.save(one.state_dict(), file)
         file.seek(0)
         other.load_state_dict(torch.load(file, weights_only=True))
         copied = copy.deepcopy(one)
         for posterior in (one, other, copied):
-            posterior.learn(batch, z)
+            self.learn(posterior, batch, z)
         for p, q, r in zip(one.parameters(), other.parameters(), copied.parameters(), strict=True):
             assert torch.equal(p, q)
             assert torch.equal(p, r)
 
-    def test_double_precision(self) -> None:
-        posterior = self.fresh().double()
-        z = posterior.index(posterior.draws)
-        x = self.inputs()
-        x = x.double() if x.is_floating_point() else x
-        assert posterior(z, x).dtype == torch.float64
-        batch = self.batch(posterior, z)
-        info = posterior.learn(
-            Batch(x[:1].expand_as(batch.x), batch.action, batch.y.double(), batch.weight.double(), batch.size.double()),
-            z,
-        )
-        assert info["loss"].isfinite()
+    def test_precision_can_be_changed(self) -> None:
+        """Moved to the other precision and back, it is what it was to single precision, and goes on learning."""
+        posterior = self.fresh()
+        z, x = posterior.index(posterior.draws), self.inputs()
+        with torch.no_grad():
+            before = posterior(z, x)
+        moved = copy.deepcopy(posterior).to(torch.float64 if self.dtype == torch.float32 else torch.float32)
+        assert moved.mean(x.to(next(moved.parameters()).dtype) if x.is_floating_point() else x).dtype != self.dtype
+        moved.to(self.dtype)
+        with torch.no_grad():
+            assert torch.allclose(moved(z, x), before, atol=1e-5)
+        assert moved(z, x).dtype == self.dtype
+        assert moved.learn(self.batch(moved, z), z)["loss"].isfinite()
 
     def test_tags_and_bootstrap(self) -> None:
         posterior = self.fresh()
@@ -186,3 +207,22 @@ class PosteriorContract:
         assert tags.shape[0] == 9
         assert weight.shape == shift.shape == (4, 9)
         assert (weight >= 0).all()
+
+
+class Double:
+    """Mixin: the contract in double precision."""
+
+    dtype = torch.float64
+
+
+class Indices:
+    """Mixin: inputs are indices of ones, as of DeepSea and of Discrete spaces."""
+
+    shape = (2,)
+    outputs: int
+
+    def network(self) -> Network:
+        return mlp(self.shape, self.outputs, 9, hidden=[32, 32], prior=[16])
+
+    def inputs(self, B: int = 7, seed: int = 1) -> Tensor:
+        return torch.randint(10, (B, 2), generator=torch.Generator().manual_seed(seed))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bayesrl.exploration import EpsilonGreedy, OptimisticIndexSampling, Thompson
+from bayesrl.likelihoods import Gaussian
 from bayesrl.posteriors import Posterior
 
 
@@ -13,6 +14,10 @@ class Lines(Posterior):
     """f_z(x) = [z, -z]; indices are 1, 2, 3, ... so that freshness can be seen."""
 
     drawn = 0
+
+    def __init__(self):
+        super().__init__()
+        self.likelihood = Gaussian()
 
     def index(self, n, generator=None):
         z = torch.arange(self.drawn + 1.0, self.drawn + n + 1)[:, None]

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"bayesrl.network", "bayesrl.modules", "bayesrl.likelihoods", "bayesrl.optim"},
+    {"bayesrl.network", "bayesrl.modules", "bayesrl.likelihoods", "bayesrl.priors", "bayesrl.optim"},
     {"bayesrl.posteriors"},
     {
         "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.scaling", "bayesrl.replay", "bayesrl.capture",

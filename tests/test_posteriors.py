@@ -8,58 +8,51 @@ import torch
 from pyro.infer import SVI, TraceMeanField_ELBO
 
 from bayesrl.likelihoods import Gaussian
-from bayesrl.network import mlp
+from bayesrl.network import Network, mlp
 from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Learner, Point
 from bayesrl.posteriors.svi import elbo
-from bayesrl.testing import PosteriorContract
+from bayesrl.testing import Double, Indices, PosteriorContract
 
 
 class TestPoint(PosteriorContract):
-    def make(self) -> Learner:
-        return Point(mlp(self.shape, self.outputs, hidden=[32, 32]))
+    def make(self, network: Network) -> Learner:
+        return Point(network)
 
 
 class TestEnsemble(PosteriorContract):
-    def make(self) -> Learner:
-        return Ensemble(mlp(self.shape, self.outputs, hidden=[32, 32]), members=5)
+    def make(self, network: Network) -> Learner:
+        return Ensemble(network, members=5)
 
 
 class TestHypermodel(PosteriorContract):
-    def make(self) -> Learner:
-        return Hypermodel(mlp(self.shape, self.outputs, hidden=[32, 32]))
+    def make(self, network: Network) -> Learner:
+        return Hypermodel(network)
 
 
 class TestPlainHypermodel(PosteriorContract):
     """d = 0, T = 0: the linear hypermodel of the literature."""
 
-    def make(self) -> Learner:
-        return Hypermodel(mlp(self.shape, self.outputs, hidden=[32, 32]), noise=0.0, temperature=0.0)
+    def make(self, network: Network) -> Learner:
+        return Hypermodel(network, noise=0.0, temperature=0.0)
 
 
-class TestDuelingHypermodel(PosteriorContract):
+class TestDuelingHypermodel(TestHypermodel):
     outputs = 3
 
-    def make(self) -> Learner:
-        return Hypermodel(mlp(self.shape, self.outputs, hidden=[32, 32], dueling=True))
+    def network(self) -> Network:
+        return mlp(self.shape, self.outputs, hidden=[32, 32], dueling=True)
 
 
-class TestIndices(PosteriorContract):
-    """Inputs are indices of ones, as of DeepSea and of Discrete spaces."""
-
-    shape = (2,)
-
-    def make(self) -> Learner:
-        return Hypermodel(mlp(self.shape, self.outputs, 9, hidden=[32, 32]))
-
-    def inputs(self, B: int = 7, seed: int = 1) -> torch.Tensor:
-        return torch.randint(10, (B, 2), generator=torch.Generator().manual_seed(seed))
+class TestHypermodelOnIndices(Indices, TestHypermodel): ...
 
 
-class TestImageShape(PosteriorContract):
-    shape = (2, 4, 4)
+class TestHypermodelInDouble(Double, TestHypermodel): ...
 
-    def make(self) -> Learner:
-        return Hypermodel(mlp(self.shape, self.outputs, hidden=[32, 32]))
+
+class TestEnsembleInDouble(Double, TestEnsemble): ...
+
+
+class TestPointInDouble(Double, TestPoint): ...
 
 
 def problem(posterior: Hypermodel, n: int = 6, B: int = 10) -> tuple[Batch, torch.Tensor]:

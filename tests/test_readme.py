@@ -49,12 +49,11 @@ def test_plugging_in(name: str, files: Path) -> None:
 def test_the_posterior_obeys_the_contract(files: Path) -> None:
     from noisy import Noisy
 
-    from bayesrl.network import mlp
     from bayesrl.testing import PosteriorContract
 
     class Mine(PosteriorContract):
-        def make(self):
-            return Noisy(mlp(self.shape, self.outputs, hidden=[16]))
+        def make(self, network):
+            return Noisy(network)
 
     for law in [law for law in dir(PosteriorContract) if law.startswith("test_")]:
         getattr(Mine(), law)()

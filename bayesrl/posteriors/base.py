@@ -8,11 +8,17 @@ of the learner (epistemic index: Osband et al., Epistemic Neural Networks, 2023)
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+
+from bayesrl.likelihoods import Likelihood, Prediction
+from bayesrl.network import Network
+
+if TYPE_CHECKING:
+    from bayesrl.posteriors.fit import Fit
 
 
 class Batch(NamedTuple):
@@ -37,10 +43,12 @@ class Posterior(nn.Module):
     """A distribution over functions [B, *] -> [B, *out].
 
     Attributes:
+        likelihood: from a function's output to the distribution of its target.
         draws: how many draws an update should teach at once.
         degenerate: whether it is one function by construction, so that a spread of zero is no news.
     """
 
+    likelihood: Likelihood
     draws: int = 1
     degenerate: bool = False
 
@@ -56,10 +64,28 @@ class Posterior(nn.Module):
         """Draw i on input i: z [E, *], x [E, *] -> [E, *out]."""
         raise NotImplementedError
 
+    def center(self, x: Tensor) -> Tensor:
+        """The posterior mean of the output: x [B, *] -> [B, *out]; always the same 100 draws where none is closed."""
+        return self.sample(x).mean(0)
+
     def mean(self, x: Tensor) -> Tensor:
-        """The posterior mean function: x [B, *] -> [B, *out]; always the same 100 draws where none is closed."""
-        generator = Generator(device=x.device).manual_seed(0)
-        return self(self.index(100, generator), x).mean(0)
+        """The expected target: x [B, *] -> [B, K]."""
+        if self.likelihood.linear:
+            return self.likelihood.mean(self.center(x))
+        return self.likelihood.mean(self.sample(x)).mean(0)
+
+    def expected(self, z: Tensor, x: Tensor) -> Tensor:
+        """Every draw's expected target: z [n, *], x [B, *] -> [n, B, K]."""
+        return self.likelihood.mean(self(z, x))
+
+    def sample(self, x: Tensor, n: int = 100) -> Tensor:
+        """n draws, the same at every call between two updates: x [B, *] -> [n, B, *out]."""
+        return self(self.index(n, Generator(device=x.device).manual_seed(0)), x)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor, n: int = 100) -> Prediction:
+        """Mean, epistemic and aleatoric part of the prediction at x [B, *], over n draws."""
+        return self.likelihood.split(self.sample(x, n))
 
     def kl(self, z: Tensor) -> Tensor:
         """KL of the weights' posterior from their prior in nats, averaged over draws z; NaN where there is none."""
@@ -89,11 +115,13 @@ class Learner(Posterior):
     """
 
     optimizer: torch.optim.Optimizer
-    likelihood: Callable
 
     def learn(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         """One update; returns 0-d tensors: `loss`, and the terms it is made of."""
-        loss, terms = self.loss(batch, z)
+        return self.descend(*self.loss(batch, z))
+
+    def descend(self, loss: Tensor, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step of the optimiser down a 0-d loss; returns what `learn` does."""
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -104,6 +132,19 @@ class Learner(Posterior):
         nll = -self.likelihood(self(z, batch.x), batch.action).log_prob(batch.y)
         loss = (batch.weight * nll.flatten(2).sum(2) if nll.dim() > 2 else batch.weight * nll).mean()
         return loss, {"nll": loss}
+
+    def fit_step(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+        """`learn`, where targets do not depend on the draw: free to use noise that names no function."""
+        return self.learn(batch, z)
+
+    def refresh(self, batches: Sequence[Batch]) -> None:
+        """What is done once with all the data, after `fit`, by posteriors that hold an exact or a local part; n = 1."""
+
+    def fit(self, x: Tensor, y: Tensor, **options: Any) -> Fit:
+        """Learn a data set, x [N, *] and y [N], [N, K] or class numbers; see `bayesrl.posteriors.fit`."""
+        from bayesrl.posteriors.fit import fit
+
+        return fit(self, x, y, **options)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Learner:
         """Moving a learner, or changing its precision, takes the optimiser's state along."""
@@ -118,3 +159,23 @@ class Learner(Posterior):
     def set_extra_state(self, state: dict) -> None:
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state)
+
+
+class WeightSpace(Learner):
+    """A learner whose draws are weight vectors of one network: says `index` and `weights`, and is a posterior.
+
+    Attributes:
+        network: f(theta, x).
+    """
+
+    network: Network
+
+    def weights(self, z: Tensor) -> Tensor:
+        """The weight vector of each draw: z [n, *] -> [n, P]."""
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.network(self.weights(z), x)
+
+    def paired(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.network.paired(self.weights(z), x)

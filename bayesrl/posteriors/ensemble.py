@@ -14,13 +14,13 @@ from functools import partial
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.likelihoods import Gaussian
+from bayesrl.likelihoods import Gaussian, Likelihood
 from bayesrl.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Learner
+from bayesrl.posteriors.base import WeightSpace
 
 
-class Ensemble(Learner):
+class Ensemble(WeightSpace):
     """K weight vectors; index z is the member's number, [n, 1] int64.
 
     Arguments:
@@ -40,7 +40,7 @@ class Ensemble(Learner):
         members: int = 10,
         prior_scale: float = 0.3,
         mask: float = 0.5,
-        likelihood: Callable = Gaussian(0.1),
+        likelihood: Likelihood = Gaussian(0.1),
         optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
@@ -77,13 +77,14 @@ class Ensemble(Learner):
 
     # --- forward -----------------------------------------------------------------------------------------------
 
+    def weights(self, z: Tensor) -> Tensor:
+        return self.theta[z[:, 0]]
+
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        k = z[:, 0]
-        return self.network(self.theta[k], x) + self.prior_scale * self.prior(self.prior_theta[k], x)
+        return super().forward(z, x) + self.prior_scale * self.prior(self.prior_theta[z[:, 0]], x)
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        k = z[:, 0]
-        return self.network.paired(self.theta[k], x) + self.prior_scale * self.prior.paired(self.prior_theta[k], x)
+        return super().paired(z, x) + self.prior_scale * self.prior.paired(self.prior_theta[z[:, 0]], x)
 
-    def mean(self, x: Tensor) -> Tensor:
+    def center(self, x: Tensor) -> Tensor:
         return self(torch.arange(self.draws, device=x.device)[:, None], x).mean(0)

@@ -25,14 +25,14 @@ import torch
 from pyro import poutine
 from torch import Generator, Tensor, nn
 
-from bayesrl.likelihoods import Gaussian
+from bayesrl.likelihoods import Gaussian, Likelihood
 from bayesrl.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Batch, Learner
+from bayesrl.posteriors.base import Batch, WeightSpace
 from bayesrl.posteriors.svi import IndexedNormal, elbo
 
 
-class Hypermodel(Learner):
+class Hypermodel(WeightSpace):
     """The default posterior; index z = [xi | eps], [n, M + K(D + 1)] (only xi where noise = 0).
 
     Arguments:
@@ -62,7 +62,7 @@ class Hypermodel(Learner):
         noise: float = 0.05,
         temperature: float = 1.0,
         perturbation: float = 0.0,
-        likelihood: Callable = Gaussian(0.1),
+        likelihood: Likelihood = Gaussian(0.1),
         optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
@@ -112,11 +112,16 @@ class Hypermodel(Learner):
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:
+        """The learned network's weights of each draw, its prior function apart: z [n, *] -> [n, P]."""
+        w = self.head(z)
+        return torch.cat([self.phi.expand(len(z), -1), w[..., :-1].flatten(1), w[..., -1]], 1)
+
+    def head(self, z: Tensor) -> Tensor:
         """Head weights of each draw, m + L xi + d eps: z [n, *] -> [n, K, D + 1]."""
-        mean = self.mean_weights(z)
+        mean = self.mean_head(z)
         return mean if self.log_d is None else mean + self.log_d.exp() * z[:, self.index_dim :].view_as(mean)
 
-    def mean_weights(self, z: Tensor) -> Tensor:
+    def mean_head(self, z: Tensor) -> Tensor:
         """m + L xi, the mean of q(w | xi): z [n, *] -> [n, K, D + 1]."""
         flat = torch.addmm(self.m.flatten(), z[:, : self.index_dim], self.L.flatten(0, 1).T)
         return flat.view(-1, *self.m.shape)
@@ -137,13 +142,13 @@ class Hypermodel(Learner):
         return learned + (self.prior_features(x) @ xi.T).movedim(-1, 0)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.compute(self.weights(z), z[:, : self.index_dim], x)
+        return self.compute(self.head(z), z[:, : self.index_dim], x)
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        learned = self.network.combine((self.weights(z) @ self.features(x)[..., None])[..., 0])
+        learned = self.network.combine((self.head(z) @ self.features(x)[..., None])[..., 0])
         return learned + (self.prior_features(x) @ z[:, : self.index_dim, None])[..., 0]
 
-    def mean(self, x: Tensor) -> Tensor:
+    def center(self, x: Tensor) -> Tensor:
         return self(self.m.new_zeros(1, self.width), x)[0]
 
     # --- learn -------------------------------------------------------------------------------------------------
@@ -173,9 +178,9 @@ class Hypermodel(Learner):
     def conditional(self, z: Tensor) -> dist.TorchDistribution:
         """q(w | xi), batch [n, 1], event [K, D + 1]; a point mass where d = 0."""
         if self.log_d is None:
-            return dist.Delta(self.weights(z)[:, None], event_dim=2)
+            return dist.Delta(self.head(z)[:, None], event_dim=2)
         eps = z[:, None, self.index_dim :].view(len(z), 1, *self.m.shape)
-        mean = self.mean_weights(z)[:, None]
+        mean = self.mean_head(z)[:, None]
         return IndexedNormal(mean, self.log_d.exp().expand_as(mean), eps).to_event(2)
 
     def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,13 +13,13 @@ from functools import partial
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.likelihoods import Gaussian
+from bayesrl.likelihoods import Gaussian, Likelihood
 from bayesrl.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Learner
+from bayesrl.posteriors.base import WeightSpace
 
 
-class Point(Learner):
+class Point(WeightSpace):
     """A single weight vector; index z is empty, [n, 0].
 
     Arguments:
@@ -33,7 +33,7 @@ class Point(Learner):
     def __init__(
         self,
         network: Network,
-        likelihood: Callable = Gaussian(0.1),
+        likelihood: Likelihood = Gaussian(0.1),
         optimizer: Callable = partial(Adam, lr=5e-4),
     ) -> None:
         super().__init__()
@@ -48,6 +48,9 @@ class Point(Learner):
 
     # --- forward -----------------------------------------------------------------------------------------------
 
+    def weights(self, z: Tensor) -> Tensor:
+        return self.theta.expand(len(z), -1)
+
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         out = self.network.one(self.theta, x)
         return out.expand(len(z), *out.shape)
@@ -55,5 +58,5 @@ class Point(Learner):
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
         return self.network.one(self.theta, x)
 
-    def mean(self, x: Tensor) -> Tensor:
+    def center(self, x: Tensor) -> Tensor:
         return self.network.one(self.theta, x)
