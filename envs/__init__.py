@@ -1,29 +1,45 @@
-"""Environments: two small hard ones, and what turns any Gymnasium environment into batches for an agent.
+"""Environments: small hard ones, and what turns any Gymnasium environment into batches for an agent.
 
-Importing this package registers `bayesrl/DeepSea-v0` and `bayesrl/RiverSwim-v0`.
+Importing this package registers the ids in `OURS`, such as `bayesrl/DeepSea-v0`.
 """
 
 import gymnasium as gym
 
+from bayesrl.envs.bandits import LinearBandit, LinearBanditVector, LogisticBandit, LogisticBanditVector
+from bayesrl.envs.catch import Catch
 from bayesrl.envs.check import EnvError, check
 from bayesrl.envs.deep_sea import DeepSea, DeepSeaVector
 from bayesrl.envs.make import make
+from bayesrl.envs.memory import Memory
 from bayesrl.envs.river_swim import RiverSwim
 from bayesrl.envs.single import single
 from bayesrl.envs.spaces import Layout, flatten, layout
 from bayesrl.envs.state import capture, restore
+from bayesrl.envs.wheel import Wheel, WheelVector
 from bayesrl.envs.workers import WorkerError, describe_dead_worker
 
 __all__ = [
-    "DeepSea", "DeepSeaVector", "EnvError", "Layout", "RiverSwim", "WorkerError", "capture", "check",
-    "describe_dead_worker", "flatten", "layout", "make", "restore", "single",
+    "OURS", "Catch", "DeepSea", "DeepSeaVector", "EnvError", "Layout", "LinearBandit", "LinearBanditVector",
+    "LogisticBandit", "LogisticBanditVector", "Memory", "RiverSwim", "Wheel", "WheelVector", "WorkerError", "capture",
+    "check", "describe_dead_worker", "flatten", "layout", "make", "restore", "single",
 ]  # fmt: skip
 
-if "bayesrl/DeepSea-v0" not in gym.registry:
-    gym.register(
-        "bayesrl/DeepSea-v0",
-        entry_point="bayesrl.envs.deep_sea:DeepSea",
-        vector_entry_point="bayesrl.envs.deep_sea:DeepSeaVector",
-    )
-if "bayesrl/RiverSwim-v0" not in gym.registry:
-    gym.register("bayesrl/RiverSwim-v0", entry_point="bayesrl.envs.river_swim:RiverSwim", max_episode_steps=120)
+# id: a class "module:Name", its native vector version or None, steps until truncation or None
+OURS = {
+    "bayesrl/Catch-v0": ("catch:Catch", None, None),
+    "bayesrl/DeepSea-v0": ("deep_sea:DeepSea", "deep_sea:DeepSeaVector", None),
+    "bayesrl/LinearBandit-v0": ("bandits:LinearBandit", "bandits:LinearBanditVector", None),
+    "bayesrl/LogisticBandit-v0": ("bandits:LogisticBandit", "bandits:LogisticBanditVector", None),
+    "bayesrl/Memory-v0": ("memory:Memory", None, None),
+    "bayesrl/RiverSwim-v0": ("river_swim:RiverSwim", None, 120),
+    "bayesrl/Wheel-v0": ("wheel:Wheel", "wheel:WheelVector", None),
+}
+
+for _id, (_one, _vector, _limit) in OURS.items():
+    if _id not in gym.registry:
+        gym.register(
+            _id,
+            entry_point=f"bayesrl.envs.{_one}",
+            vector_entry_point=None if _vector is None else f"bayesrl.envs.{_vector}",
+            max_episode_steps=_limit,
+        )

@@ -60,8 +60,11 @@ def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Ca
     except gym.error.Error as error:
         known = [*gym.registry, *(f"{module_name}:{key}" for key in (vars(module) if module else ()) if key[0] != "_")]
         near = difflib.get_close_matches(env_id, known, 3, 0.5)
-        remedy = f"did you mean {' or '.join(near)}?" if near else "name the module that registers it in `imports`"
-        raise EnvError(f"got env_id={env_id!r}, wanted a registered id or 'module:Name'; {remedy}") from error
+        guess = f"did you mean {' or '.join(near)}? else " if near else ""
+        raise EnvError(
+            f"got env_id={env_id!r}, wanted a registered id or 'module:Name'; {guess}name the module that registers it "
+            "in `imports`"
+        ) from error
     point = spec.entry_point
     return spec, None if point is None else guarded(partial(entry, point), env_id, None, {})
 
