@@ -185,21 +185,31 @@ def parse(text: str, problems: list[str]) -> Override | None:
     return override
 
 
-def explain() -> str:
-    """The groups with their options, and every setting with its default and what the files say of it."""
+def explain(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> str:
+    """The groups with their options, and every setting with its value and what the files say of it.
+
+    Arguments:
+        overrides: such as `posterior=ensemble`, whose settings are then the ones shown.
+        config_dirs: directories searched beside the package's own configurations.
+
+    Raises:
+        ConfigError: an override that is wrong.
+    """
+    config = load(overrides, config_dirs) if overrides else None  # checked, which takes longer
     with initialize_config_module("bayesrl.configs", version_base="1.3"):
-        config, options = compose("train"), groups()
+        options = groups(config_dirs)
+        choices = [word for word in overrides if word.partition("=")[0] in options]
+        made = compose("train", [*_search(config_dirs), *choices], return_hydra_config=True)
+        config = config or compose("train")
     root = resources.files("bayesrl.configs")
-    files = [("train.yaml", "")]
-    lines = ["Groups (* is the default)"]
+    notes = _notes((root / "train.yaml").read_text())
+    lines = ["Groups (* is what the settings below are of)"]
     for group, names in options.items():
-        chosen = re.search(rf"^  - {group}: (\w+)", (root / "train.yaml").read_text(), re.M)
-        default = chosen[1] if chosen else ""
-        lines.append(f"    {group:12} " + "  ".join(f"{name}{'*' * (name == default)}" for name in names))
-        if default in names:
-            files.append((f"{group}/{default}.yaml", f"{group}."))
-    notes = {prefix + key: note for file, prefix in files for key, note in _notes((root / file).read_text()).items()}
-    lines += ["", "Settings and their defaults"]
+        chosen = made.hydra.runtime.choices.get(group)
+        lines.append(f"    {group:12} " + "  ".join(f"{name}{'*' * (name == chosen)}" for name in names))
+        if (file := root / group / f"{chosen}.yaml").is_file():
+            notes |= {f"{group}.{key}": note for key, note in _notes(file.read_text()).items()}
+    lines += ["", "Settings" if overrides else "Settings and their defaults"]
     for key, value in flat(config).items():
         if "_target_" not in key and "_partial_" not in key:
             shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value

@@ -3,7 +3,7 @@
     Groups    such as `posterior=ensemble`
     Settings  by dotted name: `steps=100000 seed=3 env.num_envs=8 agent.discount=0.995 env.kwargs.size=20`
     Resume    `resume=RUN_DIR steps=40000`; `steps` is the total to reach
-    Options   --help, --cfg job (print the configuration and stop), --config-dir DIR (your own configuration groups)
+    Options   --help (with other words: their settings), --cfg job (print the configuration and stop), --config-dir DIR (your own configuration groups)
 
 Exit code 0 when the run has ended; 2, with one sentence, when the input is wrong; 130 or 143 when SIGINT or SIGTERM
 stopped it, saved, at a step's boundary (a second one stops at once). `result.json` in the run directory says how it
@@ -21,7 +21,12 @@ def main(argv: list[str] | None = None) -> int:
     if any(arg in ("-h", "--help") for arg in argv):
         from bayesrl import config
 
-        print(f"{__doc__.strip()}\n\n{config.explain()}")
+        words = [arg for arg in argv if not arg.startswith("-")]
+        try:
+            print(f"{__doc__.strip()}\n\n{config.explain(words)}")
+        except config.ConfigError as error:
+            print("\n".join(f"error: {problem}" for problem in str(error).splitlines()), file=sys.stderr)
+            return 2
         return 0
     print("bayesrl: loading", end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
     from bayesrl import launch

@@ -139,6 +139,15 @@ def test_help_tells_every_option_and_setting() -> None:
     assert "updates per transition" in told
 
 
+def test_help_tells_the_settings_of_what_is_chosen() -> None:
+    told = config.explain(["posterior=point", "env.kwargs.size=20"])
+    for word in ("point*", "epsilon_greedy*", "exploration.decay=5000", "env.kwargs.size=20"):
+        assert word in told
+    assert "hypermodel*" not in told and "posterior.index_dim" not in told
+    with pytest.raises(ConfigError, match="did you mean ensemble"):
+        config.explain(["posterior=ensembl"])
+
+
 def test_types_in_words() -> None:
     assert spell(int | None) == "an integer or null"
     assert (
