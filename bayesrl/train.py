@@ -3,7 +3,8 @@
     Groups    such as `posterior=ensemble`
     Settings  by dotted name: `steps=100000 seed=3 env.num_envs=8 agent.discount=0.995 env.kwargs.size=20`
     Resume    `resume=RUN_DIR steps=40000`; `steps` is the total to reach
-    Options   --help (with other words: their settings), --cfg job (print the configuration and stop), --config-dir DIR (your own configuration groups)
+    Options   --help (beside other words: of what they choose), --cfg job (print the configuration and stop),
+              --config-dir DIR (your own configuration groups)
 
 Exit code 0 when the run has ended; 2, with one sentence, when the input is wrong; 130 or 143 when SIGINT or SIGTERM
 stopped it, saved, at a step's boundary (a second one stops at once). `result.json` in the run directory says how it

@@ -1,25 +1,29 @@
-"""What one update costs, in plain hand-written DQN updates: `python tests/benchmarks/update_cost.py`.
+"""What one update costs, in plain hand-written DQN updates: `python tests/benchmarks/update_cost.py [posterior ...]`.
 
-MLP 4-128-128-2, batch 128, double Q, Polyak target, replay sampling included; hypermodel with 20 draws, M = 4, T = 1.
-One thread; rounds are interleaved, so that a machine that slows down slows them all; medians over rounds.
+MLP 4-128-128-2, batch 128, double Q, Polyak target, replay sampling included, every other setting its default; all
+posteriors of the configuration unless some are named. One thread; rounds are interleaved, so that a machine that slows
+down slows them all; medians over rounds.
 """
 
 from __future__ import annotations
 
 import copy
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 import pyro
 import torch
+from hydra import initialize_config_module
 from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor, nn
 
+from bayesrl import config
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.network import mlp
-from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Learner, Point
+from bayesrl.launch import build_agent
+from bayesrl.posteriors import Batch
 from bayesrl.td import bellman
 
 ROUNDS, UPDATES = 15, 40
@@ -49,9 +53,10 @@ def plain() -> Callable[[], None]:
     return update
 
 
-def filled(posterior: Learner) -> BayesDQN:
+def filled(posterior: str) -> BayesDQN:
     """An agent with 1,000 random transitions."""
-    agent = BayesDQN(EnvSpec((4,), torch.float32, 2), posterior, capacity=2000, n_step=1)
+    settings = config.load([f"posterior={posterior}", "agent.capacity=2000", "agent.n_step=1"])
+    agent = build_agent(settings, EnvSpec((4,), torch.float32, 2), torch.device("cpu"))
     valid = torch.ones(1, dtype=torch.bool)
     for _ in range(1000):
         done = torch.rand(1) < 0.05
@@ -63,9 +68,10 @@ def filled(posterior: Learner) -> BayesDQN:
     return agent
 
 
-def stock(posterior: Hypermodel) -> Callable[[], None]:
-    """The same agent, its posterior taught by `pyro.infer.SVI.step` with Pyro's own optimiser and ELBO."""
-    agent = filled(posterior)
+def stock() -> Callable[[], None]:
+    """The hypermodel taught by `pyro.infer.SVI.step` with Pyro's own optimiser and ELBO."""
+    agent = filled("hypermodel")
+    posterior = agent.posterior
 
     def guide(batch: Batch, z: Tensor) -> None:
         pyro.module("posterior", posterior)
@@ -78,7 +84,7 @@ def stock(posterior: Hypermodel) -> Callable[[], None]:
         sample = agent.replay.gather(agent.replay.index(128))
         x, after = agent.scaling.obs(sample.obs), agent.scaling.obs(sample.next_obs)
         with torch.no_grad():
-            value = agent.value(posterior(z, after), agent.target(z, after), None)
+            value = agent.value(posterior.expected(z, after), agent.target.expected(z, after), None)
             y = bellman(sample.reward / agent.scaling.scale, sample.discount, value)
         svi.step(Batch(x, sample.action, y, sample.weight.expand(len(z), -1), sample.size), z)
         with torch.no_grad():
@@ -90,18 +96,15 @@ def stock(posterior: Hypermodel) -> Callable[[], None]:
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = mlp((4,), 2, hidden=[128, 128])
+    with initialize_config_module("bayesrl.configs", version_base="1.3"):
+        names = sys.argv[1:] or config.groups()["posterior"]
     made: dict[str, Callable] = {"plain torch double DQN, eager": plain()}
-    for name, make in {
-        "point": lambda: Point(network),
-        "hypermodel": lambda: Hypermodel(network),
-        "ensemble of 10": lambda: Ensemble(network),
-    }.items():
-        made[f"{name}, eager"] = filled(make()).learn
-        captured = filled(make())
+    for name in names:
+        made[f"{name}, eager"] = filled(name).learn
+        captured = filled(name)
         captured.capture()
         made[f"{name}, captured"] = captured.learn
-    made["hypermodel, pyro.infer.SVI.step"] = stock(Hypermodel(network))
+    made["hypermodel, pyro.infer.SVI.step"] = stock()
     seconds: dict[str, list[float]] = {name: [] for name in made}
     for update in made.values():
         for _ in range(3):
