@@ -11,7 +11,7 @@ FLOORS = [
     {"bayesrl.posteriors"},
     {
         "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.scaling", "bayesrl.replay", "bayesrl.capture",
-        "bayesrl.calibration",
+        "bayesrl.calibration", "bayesrl.diagnostics",
     },
     {
         "bayesrl.agents", "bayesrl.rollout", "bayesrl.evaluation", "bayesrl.tracker", "bayesrl.logger",
