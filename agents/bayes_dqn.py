@@ -9,6 +9,7 @@ default (Li et al., HyperAgent, 2024).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from bayesrl.agent import EnvSpec, Forecast, Transition
 from bayesrl.capture import Captured
 from bayesrl.exploration import Exploration, Thompson
+from bayesrl.history import follow
 from bayesrl.posteriors import Batch, Learner
 from bayesrl.replay import Replay
 from bayesrl.scaling import Scaling
@@ -28,7 +30,8 @@ class BayesDQN(nn.Module):
 
     Arguments:
         spec: of the environments; E environments, A actions.
-        posterior: over functions from scaled observations to (the likelihood's numbers of) scaled Q-values, [B, A].
+        posterior: over functions from scaled observations, or windows of its `history` of them, to (the likelihood's
+            numbers of) scaled Q-values, [B, A].
         exploration: draws -> actions; Thompson sampling per episode by default.
         value: (online, target, mask) -> the value taught, such as `double_q`.
         tracking: how the target follows the learner.
@@ -39,6 +42,8 @@ class BayesDQN(nn.Module):
         capacity: of the replay, in transitions.
         learning_starts: steps stored before the first update.
     """
+
+    seen: Tensor | None
 
     def __init__(
         self,
@@ -62,13 +67,22 @@ class BayesDQN(nn.Module):
         self.exploration = exploration or Thompson()
         self.value, self.tracking = value, tracking or Polyak()
         self.scaling = scaling or Scaling(spec, discount).to(device)
-        self.replay = Replay(spec, posterior.tags(1), capacity, n_step, discount, device)
+        W = self.history = posterior.history
+        self.replay = Replay(spec, posterior.tags(1), capacity, n_step, discount, device, W)
+        window = (spec.num_envs, W, 1 + math.prod(spec.shape))
+        self.register_buffer("seen", torch.zeros(window, dtype=spec.dtype, device=device) if W > 1 else None)
         self.spec, self.batch_size, self.learning_starts = spec, batch_size, max(learning_starts, 1)
         self.step: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.update
 
     @torch.no_grad()
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.exploration(self.posterior, self.scaling.obs(obs), start, mask)
+        x = self.see(obs, start, self.seen)
+        if self.history > 1:
+            self.seen = x
+        return self.exploration(self.posterior, self.scaling.obs(x), start, mask)
+
+    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
+        return obs if self.history == 1 else follow(seen, obs, start, self.history)
 
     def observe(self, transition: Transition) -> None:
         self.scaling.observe(transition)

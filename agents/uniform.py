@@ -25,6 +25,9 @@ class Uniform(nn.Module):
         scores = torch.rand(len(obs), self.spec.actions, device=obs.device)
         return (scores if mask is None else scores.masked_fill(~mask, -1)).argmax(-1)
 
+    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
+        return obs
+
     def observe(self, transition: Transition) -> None:
         pass
 

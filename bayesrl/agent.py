@@ -85,6 +85,12 @@ class Agent(Protocol):
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions [E] for obs [E, *shape]; `start` [E] bool marks episodes that begin here."""
 
+    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
+        """What `greedy` and `forecast` are asked with, [E, *]: obs itself, or with what came before in its episode.
+
+        `seen` is what this gave for the step before, `start` [E] bool marks episodes that begin here.
+        """
+
     def observe(self, transition: Transition) -> None:
         """Take in one step of every environment."""
 
@@ -95,10 +101,10 @@ class Agent(Protocol):
         """One update; 0-d tensors for the log, at least `loss`."""
 
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Actions [B] of the posterior mean for obs [B, *shape], without touching any random state."""
+        """Actions [B] of the posterior mean for what `see` gave, [B, *], without touching any random state."""
 
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast | None:
-        """Draws of Q at obs [B, *shape], or None for an agent without values."""
+        """Draws of Q at what `see` gave, [B, *], or None for an agent without values."""
 
     def state_dict(self) -> dict: ...
 

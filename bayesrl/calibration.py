@@ -27,14 +27,18 @@ from torch import Tensor, nn
 
 
 def mixture_interval(draws: Tensor, noise: Tensor | float, level: float = 0.9) -> Tensor:
-    """Central interval of an equal mixture of Normal(draw, noise^2): draws [n, *] -> [2, *].
+    """Central interval of an equal mixture of Normal(draw, noise^2): draws [n, *] -> [2, *]."""
+    return mixture_quantiles(draws, noise, draws.new_tensor([(1 - level) / 2, (1 + level) / 2]))
 
-    Quantiles of the draws each spread by 40 equally likely standard normal values; exact as both counts grow.
+
+def mixture_quantiles(draws: Tensor, noise: Tensor | float, levels: Tensor) -> Tensor:
+    """Quantiles of an equal mixture of Normal(draw, noise^2): draws [n, *], levels [k] -> [k, *].
+
+    Of the draws each spread by 40 equally likely standard normal values; exact as both counts grow.
     """
     p = (torch.arange(40, device=draws.device, dtype=draws.dtype) + 0.5) / 40
     spread = torch.special.ndtri(p).view(-1, *(1 for _ in draws.shape)) * noise
-    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], device=draws.device, dtype=draws.dtype)
-    return (draws + spread).flatten(0, 1).quantile(tails, 0)
+    return (draws + spread).flatten(0, 1).quantile(levels.to(draws), 0)
 
 
 def gaussian_interval(mean: Tensor, std: Tensor | float, level: float = 0.9) -> Tensor:
@@ -275,45 +279,49 @@ def auroc(inside: Tensor, outside: Tensor) -> Tensor:
 
 
 class ReturnCalibration(nn.Module):
-    """Does the 90 % band of the return, predicted as an episode begins, cover the return that follows?
+    """Is the return that follows where it was predicted to be as its episode began?
 
-    The band is the mixture over posterior draws of the value at the first observation, widened by a return noise that
+    Predicted is the mixture over posterior draws of the value at the first observation, widened by a return noise that
     is learned from earlier episodes: the mean squared error of the predictive mean less the epistemic variance, with a
-    forgetting of 1/50 an episode. Truncated episodes have no realised return; they are left out and counted.
+    forgetting of 1/50 an episode. It is kept as its quantiles of .05, .10, ..., .95; the 90 % band lies between the
+    outermost. Truncated episodes have no realised return; they are left out and counted.
 
     Arguments:
         num_envs: E.
-        window: episodes the coverage is averaged over.
+        window: episodes whose PIT values are kept, and the coverage is averaged over.
     """
 
     value: Tensor
     variance: Tensor
-    band: Tensor
+    quantiles: Tensor
     noise: Tensor
-    hits: Tensor
+    pits: Tensor
     counts: Tensor
 
     def __init__(self, num_envs: int, window: int = 100) -> None:
         super().__init__()
         self.register_buffer("value", torch.full((num_envs,), torch.nan))
         self.register_buffer("variance", torch.zeros(num_envs))
-        self.register_buffer("band", torch.full((2, num_envs), torch.nan))
+        self.register_buffer("quantiles", torch.full((19, num_envs), torch.nan))
         self.register_buffer("noise", torch.zeros(()))  # variance of the return around the value
-        self.register_buffer("hits", torch.full((window,), torch.nan))
+        self.register_buffer("pits", torch.full((window,), torch.nan))
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))  # scored, left out
 
     def predict(self, env: Tensor, draws: Tensor) -> None:
         """Values draws [n, k] of the episodes that begin in environments env [k]."""
         self.value[env] = draws.mean(0)
         self.variance[env] = draws.var(0, correction=0)
-        self.band[:, env] = mixture_interval(draws, self.noise_std)
+        levels = torch.arange(1, 20, device=draws.device) / 20
+        self.quantiles[:, env] = mixture_quantiles(draws, self.noise_std, levels)
 
     def score(self, env: int, discounted: float, truncated: bool) -> None:
         """The discounted return of the episode that ended in environment `env`."""
         if truncated or not self.value[env].isfinite():
             self.counts[1] += int(truncated)
             return
-        self.hits[self.counts[0] % len(self.hits)] = float(self.band[0, env] <= discounted <= self.band[1, env])
+        predicted = self.quantiles[:, env]
+        rank = ((predicted < discounted).sum() + (predicted <= discounted).sum()) / 2
+        self.pits[self.counts[0] % len(self.pits)] = (rank + 0.5) / 20
         excess = (discounted - self.value[env]).square() - self.variance[env]
         rate = max(1 / (int(self.counts[0]) + 1), 1 / 50)
         self.noise += rate * (excess - self.noise)
@@ -327,7 +335,17 @@ class ReturnCalibration(nn.Module):
     @property
     def coverage(self) -> float:
         """Share of the last `window` scored episodes whose return lay in its band; NaN before the first."""
-        return float(self.hits.nanmean())
+        return float((self.scored - 0.5).abs().lt(0.475).float().mean())
+
+    @property
+    def scored(self) -> Tensor:
+        """PIT values of the last scored episodes to the nearest of 20 bins, at most `window`; uniform if calibrated."""
+        return self.pits[self.pits.isfinite()]
+
+    @property
+    def ece(self) -> float:
+        """Quantile ECE of the last scored episodes; NaN before the first."""
+        return float(quantile_ece(self.scored, levels=20)) if len(self.scored) else math.nan
 
 
 # --- checks and parts ------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "env.num_envs": (int, 1),
     "env.kwargs": (dict, None),
     "env.imports": (list[str], None),
-    "env.vectorization": (typing.Literal["auto", "native", "sync", "async"], None),
+    "env.vectorization": (typing.Literal["auto", "native", "sync", "async", "device"], None),
 }
 SOLVE: dict[str, tuple[Any, float | None]] = {
     "solve.every": (int, 1),

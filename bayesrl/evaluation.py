@@ -44,10 +44,11 @@ def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int, limit: 
     E = envs.env.num_envs
     share = np.full(E, episodes // E) + (np.arange(E) < episodes % E)
     played = np.zeros(E, dtype=np.int64)
-    returns, lengths = [], []
+    returns, lengths, seen = [], [], None
     envs.reset(seed=seed)
     while (played < share).any():
-        envs.step(agent.greedy(envs.obs, envs.mask))
+        seen = agent.see(envs.obs, envs.start, seen)
+        envs.step(agent.greedy(seen, envs.mask))
         for episode in envs.finished:
             if played[episode.env] < share[episode.env]:
                 played[episode.env] += 1

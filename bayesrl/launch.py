@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from bayesrl import config as cfg
+from bayesrl import explanation
 from bayesrl import run_dir as places
 from bayesrl.agent import Agent, EnvSpec
 from bayesrl.checkpoint import CheckpointError, Checkpoints
@@ -26,11 +27,14 @@ from bayesrl.envs.check import EnvError
 from bayesrl.envs.check import check as check_env
 from bayesrl.envs.make import make
 from bayesrl.envs.single import single
+from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.envs.workers import WorkerError
 from bayesrl.evaluation import evaluate as play
 from bayesrl.logger import Logger
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.posteriors import Learner
+from bayesrl.rollout import DeviceEnvironments, Environments, Rollout
 from bayesrl.run import Cadence, DivergedError, Run, Solve, Stop
+from bayesrl.scaling import Scaling
 from bayesrl.tracker import Tracker
 
 TOLD = (
@@ -84,35 +88,53 @@ def train(argv: list[str]) -> int:
 
 def evaluate(argv: list[str]) -> int:
     """Evaluate from command-line words."""
-    options = {"run": "", "episodes": "100", "seed": "0", "device": "auto"}
-    for word in argv:
-        key, equals, value = word.partition("=")
-        if not equals or key not in options:
-            raise ConfigError([f"got {word}, wanted one of {', '.join(f'{k}=' for k in options)}"])
-        options[key] = value
-    if not options["run"]:
-        raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
-    try:
-        episodes, seed = int(options["episodes"]), int(options["seed"])
-    except ValueError as error:
-        raise ConfigError([f"got episodes={options['episodes']} seed={options['seed']}, wanted integers"]) from error
-    if episodes < 1 or seed < 0:
-        raise ConfigError([f"got episodes={episodes} seed={seed}, wanted at least one episode and a seed of 0 or more"])
-    run_dir = Path(options["run"])
-    config = places.stored(run_dir)
-    device = find_device(options["device"])
-    torch.set_num_threads(config.threads)
-    envs = evaluation_environments(config, min(episodes, 10), device)
-    agent = build_agent(config, envs.spec._replace(num_envs=config.env.num_envs), device)
-    state = Checkpoints(run_dir).load(warn=_warn)
-    agent.load_state_dict(state["agent"])
+    words = _words(argv, {"run": "", "episodes": "100", "seed": "0", "device": "auto"})
+    episodes, seed = _whole(words, episodes=1, seed=0)
+    config, agent, envs, step = _trained(words, min(episodes, 10))
     result = play(agent, envs, episodes, seed)
     envs.env.close()
     low, high = result.interval()
     print(
-        f"{config.env.id}: greedy return of {episodes} episodes at {state['step']:,} transitions: "
+        f"{config.env.id}: greedy return of {episodes} episodes at {step:,} transitions: "
         f"{result.mean:.4g} (95 % interval {low:.4g} to {high:.4g})"
     )
+    return 0
+
+
+def explain(argv: list[str]) -> int:
+    """Explain from command-line words."""
+    defaults = {"states": "512", "draws": "100", "seed": "0", "episodes": "0", "device": "auto", "names": "", "out": ""}
+    words = _words(argv, {"run": "", **defaults})
+    states, draws, seed, episodes = _whole(words, states=2, draws=2, seed=0, episodes=0)
+    config, agent, envs, step = _trained(words, max(1, min(episodes, 10)), memory=True)
+    posterior, scaling, replay = (getattr(agent, name, None) for name in ("posterior", "scaling", "replay"))
+    if not (isinstance(posterior, Learner) and isinstance(scaling, Scaling) and replay is not None):
+        kind = config.agent["_target_"]
+        raise ConfigError([f"got a run of {kind}, wanted an agent with a posterior, a replay and a scaling: bayes_dqn"])
+    names = explanation.feature_names(envs.env.single_observation_space)
+    if words["names"]:
+        given = words["names"].strip("[]").split(",")
+        if len(given) != len(names):
+            raise ConfigError(
+                [f"got {len(given)} names, wanted {len(names)}, one for each feature: {', '.join(names)}"]
+            )
+        names = given
+    obs, mask = explanation.states(replay, states, torch.Generator().manual_seed(seed))
+    x, unit = scaling.obs(obs), float(scaling.scale)
+    out = explanation.explain(posterior, x, names, envs.spec.categories, draws, seed, unit, mask)
+    if episodes:
+        out = explanation.pruned_returns(out, agent, envs, episodes, seed)
+    envs.env.close()
+    about = {"run": words["run"], "transitions": step, "states": len(obs), "draws": draws, "seed": seed}
+    place = Path(words["out"] or Path(words["run"]) / "explain")
+    place.mkdir(parents=True, exist_ok=True)
+    for name, text in {**out.figures(), "explain.json": out.json(**about)}.items():
+        (place / name).write_text(text)
+    print(
+        f"{config.env.id} at {step:,} transitions: change of Q at the greedy action over {len(obs)} remembered states "
+        f"and {draws} draws, in return units"
+    )
+    print("\n".join([out.table(), *out.left_out, f"written to {place}"]))
     return 0
 
 
@@ -171,6 +193,8 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
         run.resume(state)
     if config.capture:
         agent.capture()  # type: ignore[attr-defined]
+        if isinstance(envs, DeviceEnvironments):
+            envs.capture()
     return run
 
 
@@ -217,16 +241,21 @@ def environments(
 ) -> tuple[Environments, str]:
     """Vectorised environments of a configuration, begun, and the vectorisation chosen."""
     vectorized, chosen = make(
-        config.env.id, num_envs, _plain(config.env.kwargs), list(config.env.imports), vectorization
+        config.env.id, num_envs, _plain(config.env.kwargs), list(config.env.imports), vectorization, device
     )
-    envs = Environments(vectorized, discount, device)
+    envs: Environments
+    if isinstance(vectorized, TensorEnv):
+        # The curves are means over 100 episodes, and evaluations play in at most 100 environments.
+        envs = DeviceEnvironments(vectorized, discount, told=100)
+    else:
+        envs = Environments(vectorized, discount, device)
     envs.reset(seed=config.seed)
     return envs, chosen
 
 
 def evaluation_environments(config: DictConfig, num_envs: int, device: torch.device) -> Environments:
-    """Environments for evaluation: native where training's are, else in this process, so that nothing is measured."""
-    vectorization = "native" if config.env.vectorization == "native" else "sync"
+    """Environments for evaluation: native or on the device where training's are, else in this process, unmeasured."""
+    vectorization = config.env.vectorization if config.env.vectorization in ("native", "device") else "sync"
     return environments(config, num_envs, vectorization, 1.0, device)[0]
 
 
@@ -245,6 +274,27 @@ def find_device(name: str) -> torch.device:
         found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ConfigError([f"got device={name}, wanted auto or one of those found here: {', '.join(found)}"]) from error
     return device
+
+
+def _trained(words: dict[str, str], num_envs: int, memory: bool = False) -> tuple[DictConfig, Agent, Environments, int]:
+    """Of a run: its configuration, its agent at the newest checkpoint, environments to evaluate in, transitions.
+
+    Arguments:
+        words: with run and device.
+        num_envs: of the environments.
+        memory: whether the agent's replay is filled too.
+    """
+    if not words["run"]:
+        raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
+    run_dir = Path(words["run"])
+    config = places.stored(run_dir)
+    device = find_device(words["device"])
+    torch.set_num_threads(config.threads)
+    envs = evaluation_environments(config, num_envs, device)
+    agent = build_agent(config, envs.spec._replace(num_envs=config.env.num_envs), device)
+    state = Checkpoints(run_dir).load(agent.replay if memory else None, _warn)
+    agent.load_state_dict(state["agent"])
+    return config, agent, envs, state["step"]
 
 
 # --- the command line ------------------------------------------------------------------------------------------
@@ -274,6 +324,24 @@ def _options(argv: list[str]) -> tuple[list[str], list[str], bool]:
         else:
             words.append(word)
     return dirs, words, show
+
+
+def _words(argv: list[str], options: dict[str, str]) -> dict[str, str]:
+    """key=value words over their defaults."""
+    given = {}
+    for word in argv:
+        key, equals, given[key] = word.partition("=")
+        if not equals or key not in options:
+            raise ConfigError([f"got {word}, wanted one of {', '.join(f'{k}=' for k in options)}"])
+    return {**options, **given}
+
+
+def _whole(words: dict[str, str], **least: int) -> list[int]:
+    """Whole numbers among the words, each with the least that makes sense."""
+    for key, low in least.items():
+        if not words[key].isdecimal() or not low <= int(words[key]) <= cfg.MOST["seed"]:
+            raise ConfigError([f"got {key}={words[key]}, wanted an integer from {low} to {cfg.MOST['seed']}"])
+    return [int(words[key]) for key in least]
 
 
 def _device_problems(config: DictConfig) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
@@ -38,10 +39,12 @@ class Likelihood(nn.Module):
     Attributes:
         size: numbers of the network's output for one target.
         linear: the expected target is a linear function of the output, so that means of draws pass through it.
+        discrete: targets are class numbers, not numbers.
     """
 
     size: int = 1
     linear: bool = True
+    discrete: bool = False
 
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         """The target's distribution: out [n, B, K * size], action [B] int64 or None -> batch [n, B] or [n, B, K]."""
@@ -55,8 +58,12 @@ class Likelihood(nn.Module):
         """The target's variance given the draw: [..., K * size] -> [..., K]."""
         raise NotImplementedError
 
+    def moved(self, outputs: int) -> Tensor:
+        """1 for each of the K * size outputs that a random prior function is added to, else 0; all by default."""
+        return torch.ones(outputs)
+
     def split(self, out: Tensor) -> Prediction:
-        """Mean, epistemic and aleatoric part over draws: out [n, B, K * size]."""
+        """Mean, epistemic and aleatoric part over draws, which sum to the mixture's variance: out [n, B, K * size]."""
         mean = self.mean(out)
         return Prediction(mean.mean(0), mean.var(0, correction=0), self.variance(out).mean(0))
 
@@ -117,9 +124,10 @@ class Heteroscedastic(Likelihood):
 
     def __init__(self, sigma: float = 0.1, least: float = 1e-3, most: float = 10.0) -> None:
         super().__init__()
-        if not 0 < least < sigma < most:
+        if not 0 < least < sigma < most < math.inf:
             raise ValueError(f"got sigma={sigma}, least={least}, most={most}, wanted 0 < least < sigma < most")
-        self.center, self.low, self.high = (2 * math.log(s) for s in (sigma, least, most))
+        center, self.low, self.high = (2 * math.log(s) for s in (sigma, least, most))
+        self.shift = self.high - _unsoftplus(self.high - self.low - _unsoftplus(center - self.low))
 
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         mean, log = self.parts(out, action).unbind(-1)
@@ -131,8 +139,12 @@ class Heteroscedastic(Likelihood):
     def variance(self, out: Tensor) -> Tensor:
         return self._bounded(self.parts(out)[..., 1]).exp()
 
+    def moved(self, outputs: int) -> Tensor:
+        """The mean: a prior function is one of the values expected, not of how noisy they are."""
+        return torch.tensor([1.0, 0.0]).repeat(outputs // 2)
+
     def _bounded(self, log: Tensor) -> Tensor:
-        log = self.high - nn.functional.softplus(self.high - self.center - log)
+        log = self.high - nn.functional.softplus(self.high - self.shift - log)
         return self.low + nn.functional.softplus(log - self.low)
 
 
@@ -153,7 +165,8 @@ class StudentT(Likelihood):
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         mean = self.parts(out, action)[..., 0]
         df, scale = torch.full_like(mean, self.df), torch.full_like(mean, self.scale)
-        return dist.StudentT(df, mean, scale, validate_args=False)
+        with pyro.validation_enabled(False):  # its inner chi-square is validated by the global setting
+            return dist.StudentT(df, mean, scale, validate_args=False)
 
     def variance(self, out: Tensor) -> Tensor:
         return torch.full_like(out, self.scale**2 * self.df / (self.df - 2))
@@ -167,6 +180,7 @@ class Categorical(Likelihood):
     """
 
     linear = False
+    discrete = True
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -183,6 +197,11 @@ class Categorical(Likelihood):
         """Class probabilities: [..., C] -> [..., C]."""
         return out.softmax(-1)
 
+    def variance(self, out: Tensor) -> Tensor:
+        """Of each class's indicator, p (1 - p): [..., C] -> [..., C]."""
+        p = out.softmax(-1)
+        return p * (1 - p)
+
     def split(self, out: Tensor) -> Prediction:
         """Predictive entropy = mutual information + expected entropy (Houlsby et al., 2011)."""
         mean = out.softmax(-1).mean(0)
@@ -194,7 +213,8 @@ class Histogram(Likelihood):
     """A distribution over bins, taught by cross-entropy with a Gaussian around the target spread over the same bins.
 
     Regression by classification for Q-values: "HL-Gauss" (Farebrother et al., Stop Regressing, 2024). Targets beyond
-    the support count in its outermost bins.
+    the support count as at its ends. The Gaussian's variance is part of `variance`, and `log_prob` is minus a
+    cross-entropy over bins, not a density to compare with other likelihoods'.
 
     Arguments:
         low, high: the support, in (scaled) units of the target.
@@ -206,10 +226,10 @@ class Histogram(Likelihood):
     centers: Tensor
     edges: Tensor
 
-    def __init__(self, low: float = -10.0, high: float = 10.0, bins: int = 51, sigma: float = 0.75) -> None:
+    def __init__(self, low: float = -5.0, high: float = 5.0, bins: int = 51, sigma: float = 0.75) -> None:
         super().__init__()
-        if not low < high or bins < 2:
-            raise ValueError(f"got low={low}, high={high}, bins={bins}, wanted low < high and two or more bins")
+        if not -math.inf < low < high < math.inf or bins < 2:
+            raise ValueError(f"got low={low}, high={high}, bins={bins}, wanted finite low < high and two or more bins")
         self.size, self.sigma = bins, _positive(sigma, "sigma") * (high - low) / bins
         edges = torch.linspace(low, high, bins + 1)
         self.register_buffer("edges", edges)
@@ -223,7 +243,7 @@ class Histogram(Likelihood):
 
     def variance(self, out: Tensor) -> Tensor:
         p = self.parts(out).softmax(-1)
-        return p @ self.centers.square() - (p @ self.centers).square()
+        return (p * (self.centers - (p @ self.centers)[..., None]).square()).sum(-1)
 
 
 class Smoothed(dist.TorchDistribution):
@@ -235,7 +255,7 @@ class Smoothed(dist.TorchDistribution):
         self.log_p, self.edges, self.sigma = log_p, edges, sigma
         super().__init__(log_p.shape[:-1], validate_args=False)
 
-    def expand(self, batch_shape: torch.Size | list[int], _instance: object = None) -> Smoothed:
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> Smoothed:
         return Smoothed(self.log_p.expand(*batch_shape, -1), self.edges, self.sigma)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -243,6 +263,11 @@ class Smoothed(dist.TorchDistribution):
         below = torch.special.ndtr((self.edges - value.clamp(low, high)[..., None]) / self.sigma)
         mass = below.diff(dim=-1) / (below[..., -1:] - below[..., :1])
         return (mass * self.log_p).sum(-1)
+
+
+def _unsoftplus(value: float) -> float:
+    """The number whose softplus is the positive `value`."""
+    return value + math.log(-math.expm1(-value))
 
 
 def _positive(value: float, name: str) -> float:

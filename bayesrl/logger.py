@@ -1,4 +1,4 @@
-"""Scalars to TensorBoard and `metrics.csv`: the one module that writes them.
+"""Scalars to TensorBoard and `metrics.csv`, histograms to TensorBoard: the one module that writes them.
 
 Every tag is declared here with a line of explanation, which TensorBoard shows beside the chart.
 """
@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.summary import custom_scalars
+from torch import Tensor
+from torch.utils.tensorboard.summary import custom_scalars, make_histogram
 
 from bayesrl.checkpoint import CheckpointError, replace
 
@@ -39,6 +41,7 @@ TAGS: dict[str, str] = {
     "uncertainty/posterior_kl": "KL of the weights' posterior from their prior, in nats; absent for posteriors without one.",
     "uncertainty/collapsed": "1 where the draws differ by less than a thousandth of the Q-values' size: the posterior has become a point and explores no more.",
     "calibration/return_coverage_90": "Share of the last 100 terminated episodes whose discounted return lay in the 90 % band predicted at their first state, before anything of them was stored; 0.9 is calibrated.",
+    "calibration/return_ece": "Quantile calibration error: mean distance between 20 levels and the share of the last 100 returns below the quantile predicted for them; 0 is calibrated, .03 is chance.",
     "calibration/episodes_scored": "Episodes the coverage has been computed from, so far.",
     "calibration/episodes_truncated": "Truncated episodes, which have no realised return and are left out, so far.",
     "time/fps": "Transitions per second since the last row.",
@@ -47,6 +50,10 @@ TAGS: dict[str, str] = {
     "time/act_share": "Share of the time spent choosing actions.",
     "time/learn_share": "Share of the time spent storing and updating.",
     "time/log_share": "Share of the time spent logging, evaluating and saving.",
+}  # fmt: skip
+
+HISTOGRAMS: dict[str, str] = {
+    "calibration/return_pit": "Where the last 100 returns lay in the distribution predicted for them as their episodes began (probability integral transform), in 20 bins: flat is calibrated, a heap in the middle too cautious, heaps at both ends too sure, a heap at 0 too optimistic.",
 }  # fmt: skip
 
 LAYOUT = {
@@ -63,6 +70,7 @@ LAYOUT = {
     },
     "calibration and posterior": {
         "coverage of the 90 % band": ["Multiline", ["calibration/return_coverage_90"]],
+        "calibration error of the return's quantiles": ["Multiline", ["calibration/return_ece"]],
         "ELBO terms": ["Multiline", ["train/nll", "train/kl"]],
     },
     "time": {"where it goes": ["Multiline", [f"time/{part}_share" for part in ("env", "act", "learn", "log")]]},
@@ -92,20 +100,27 @@ class Logger:
         self._file = self.events.open("ab")
         self._write(first)
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float], samples: Mapping[str, Tensor] | None = None) -> None:
         """Write one row: `step` in transitions, values by tag; those that are not finite are left out.
 
+        Arguments:
+            samples: numbers [k] from 0 to 1 by tag, drawn as histograms of 20 bins; not in the table, left out where k = 0.
+
         Raises:
-            KeyError: a tag without an explanation in TAGS.
+            KeyError: a tag without an explanation in TAGS or HISTOGRAMS.
             CheckpointError: the disk is full.
         """
-        if unknown := set(values) - set(TAGS):
+        samples = samples or {}
+        if unknown := (set(values) - set(TAGS)) | (set(samples) - set(HISTOGRAMS)):
             raise KeyError(
-                f"got the tags {sorted(unknown)}, wanted ones with a line in bayesrl.logger.TAGS: add it there"
+                f"got the tags {sorted(unknown)}, wanted ones with a line in bayesrl.logger.TAGS or HISTOGRAMS: add it "
+                "there"
             )
         self.last_step = step
         row = {tag: float(value) for tag, value in values.items() if math.isfinite(value)}
-        self._write([Event(step=step, summary=Summary(value=[self._scalar(*item) for item in row.items()]))])
+        drawn = [self._scalar(*item) for item in row.items()]
+        drawn += [self._histogram(tag, sample) for tag, sample in samples.items() if len(sample)]
+        self._write([Event(step=step, summary=Summary(value=drawn))])
         with self._told(), self.table.open("a", newline="") as file:
             csv.writer(file).writerow([step, *(repr(row[tag]) if tag in row else "" for tag in TAGS)])
 
@@ -115,13 +130,19 @@ class Logger:
             self._file.close()
 
     def _scalar(self, tag: str, value: float) -> Summary.Value:
-        """A point of a curve; the first one carries the explanation."""
+        return Summary.Value(tag=tag, simple_value=value, metadata=self._metadata(tag, "scalars", TAGS))
+
+    def _histogram(self, tag: str, sample: Tensor) -> Summary.Value:
+        histogram = make_histogram(sample.double().cpu().numpy(), np.linspace(0, 1, 21))
+        return Summary.Value(tag=tag, histo=histogram, metadata=self._metadata(tag, "histograms", HISTOGRAMS))
+
+    def _metadata(self, tag: str, plugin: str, explained: dict[str, str]) -> SummaryMetadata | None:
+        """The explanation, which a tag's first value carries."""
         if tag in self._described:
-            return Summary.Value(tag=tag, simple_value=value)
+            return None
         self._described.add(tag)
-        plugin = SummaryMetadata.PluginData(plugin_name="scalars")
-        metadata = SummaryMetadata(plugin_data=plugin, summary_description=TAGS[tag])
-        return Summary.Value(tag=tag, simple_value=value, metadata=metadata)
+        data = SummaryMetadata.PluginData(plugin_name=plugin)
+        return SummaryMetadata(plugin_data=data, summary_description=explained[tag])
 
     def _write(self, events: list[Event]) -> None:
         with self._told():

@@ -1,7 +1,8 @@
 """Network bodies: plain `torch.nn` modules from an observation to features.
 
-A body may carry two facts the rest relies on: `features`, the width D of its output, and `reset_parameters` on its
-layers, from which `Network.init` draws fresh weights.
+A body carries facts the rest relies on: `features`, the width D of its output; `reset_parameters` on its layers, from
+which `Network.init` draws fresh weights; `rectified = False` where features have not passed a ReLU; `history` = W where
+an input is a window of W observations. Its layers are modules, ReLUs too, in the order in which they are evaluated.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class OneHotLinear(nn.Module):
         with torch.no_grad():
             self.weight[self.categories] = 0
 
+    def init_prior_(self) -> None:
+        nn.init.normal_(self.weight[:-1])
+
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.embedding(x, self.weight, padding_idx=self.categories).sum(-2) + self.bias
 
@@ -45,17 +49,191 @@ class MLP(nn.Sequential):
         shape: of one input.
         hidden: layer widths.
         categories: where inputs are indices of ones, the length of the binary vector they point into.
+        normalise: LayerNorm before every ReLU (Ba et al., 2016).
     """
 
-    def __init__(self, shape: Sequence[int], hidden: Sequence[int], categories: int = 0) -> None:
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"got hidden={list(hidden)}, wanted one or more positive layer widths, such as [128, 128]")
-        first = OneHotLinear(categories, hidden[0]) if categories else nn.Linear(math.prod(shape), hidden[0])
-        layers: list[nn.Module] = [nn.Flatten(), first, nn.ReLU()]
-        for width, units in pairwise(hidden):
-            layers += [nn.Linear(width, units), nn.ReLU()]
+    def __init__(
+        self, shape: Sequence[int], hidden: Sequence[int], categories: int = 0, normalise: bool = False
+    ) -> None:
+        _check_widths(hidden)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for width, units in pairwise([0, *hidden]):
+            layers += [nn.Linear(width, units) if width else _first(shape, units, categories)]
+            layers += [nn.LayerNorm(units), nn.ReLU()] if normalise else [nn.ReLU()]
         super().__init__(*layers)
         self.features = hidden[-1]
+
+
+class ResidualMLP(nn.Sequential):
+    """Residual blocks x + W_2 relu(W_1 LayerNorm(x)) between a linear layer and a LayerNorm: [B, *] -> [B, width].
+
+    Keeps plain Q-learning stable at widths and update rates at which an MLP diverges (Lee et al., SimBa, 2025).
+
+    Arguments:
+        shape: of one input.
+        width: D.
+        blocks: how many.
+        expansion: width inside a block, in units of D.
+        categories: where inputs are indices of ones, the length of the binary vector they point into.
+    """
+
+    rectified = False
+
+    def __init__(
+        self, shape: Sequence[int], width: int = 128, blocks: int = 2, expansion: int = 4, categories: int = 0
+    ) -> None:
+        if min(width, blocks, expansion) < 1:
+            raise ValueError(f"got width={width}, blocks={blocks}, expansion={expansion}, wanted 1 or more of each")
+        inside = [_Residual(width, expansion * width) for _ in range(blocks)]
+        super().__init__(nn.Flatten(), _first(shape, width, categories), *inside, nn.LayerNorm(width))
+        self.features = width
+
+
+class _Residual(nn.Module):
+    """[B, width] -> [B, width]."""
+
+    def __init__(self, width: int, inside: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, inside), nn.ReLU(), nn.Linear(inside, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class CNN(nn.Sequential):
+    """Convolutions and then a multilayer perceptron: images -> [B, hidden[-1]], ReLU after every layer.
+
+    Arguments:
+        shape: of one image, [height, width, channels]; a batch is [B, *shape].
+        convolutions: channels, kernel, stride and padding of each.
+        hidden: layer widths after them.
+    """
+
+    def __init__(self, shape: Sequence[int], convolutions: Sequence[Sequence[int]], hidden: Sequence[int]) -> None:
+        _check_widths(hidden)
+        if len(shape) != 3:
+            raise ValueError(f"got observations of shape {list(shape)}, wanted an image [H, W, C]: use network=mlp")
+        if not convolutions or any(len(c) != 4 or min(c[:3]) < 1 or c[3] < 0 for c in convolutions):
+            raise ValueError(
+                f"got convolutions={[list(c) for c in convolutions]}, wanted [channels, kernel, stride, padding] of "
+                "one or more, such as [[16, 3, 1, 1]]"
+            )
+        *size, channels = shape
+        layers: list[nn.Module] = []
+        for units, kernel, stride, padding in convolutions:
+            size = [(side + 2 * padding - kernel) // stride + 1 for side in size]
+            if min(size) < 1:
+                raise ValueError(
+                    f"got images of shape {list(shape)}, channels last, wanted sides that hold the convolutions "
+                    f"{[list(c) for c in convolutions]}: use network=cnn, or smaller kernels"
+                )
+            layers += [nn.Conv2d(channels, units, kernel, stride, padding), nn.ReLU()]
+            channels = units
+        super().__init__(*layers, *MLP((channels, *size), hidden))
+        self.features = hidden[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(-1, 1))
+
+
+class GRU(nn.Module):
+    """A gated recurrent unit run over a window: inputs [B, W, D], flags [B, W, 1] -> its last state [B, units].
+
+        r, u = sigmoid(A x + C h);   n = tanh(A' x + r * C' h);   h' = flag * (u * h + (1 - u) * n)
+
+    (Cho et al., 2014.) `nn.GRU` in operations that can be batched over weights, gates in its order, but for `remember`.
+
+    Arguments:
+        inputs: D.
+        units: of the state.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.input, self.state = nn.Linear(inputs, 3 * units), nn.Linear(units, 3 * units)
+
+    def forward(self, x: Tensor, flag: Tensor) -> Tensor:
+        W, units = x.shape[-2], self.state.in_features
+        gates = self.input(x) + nn.functional.pad(remember(W, units, x), (units, units))
+        h = x.new_zeros(len(x), units)
+        for t in range(W):
+            state = self.state(h)
+            r, u = torch.sigmoid(gates[:, t, : 2 * units] + state[:, : 2 * units]).chunk(2, -1)
+            n = torch.tanh(gates[:, t, 2 * units :] + r * state[:, 2 * units :])
+            h = flag[:, t] * (n + u * (h - n))
+        return h
+
+
+class MinGRU(nn.Module):
+    """A gated unit whose gates see the input alone: inputs [B, W, D], flags [B, W, 1] -> its last state [B, units].
+
+        n = tanh(A x);   u = sigmoid(A' x);   h' = u * h + (1 - u) * n   =>   h_W = sum_t (1 - u_t) n_t prod_{s > t} u_s
+
+    All steps at once, about twice as fast as `GRU`, and captured in a graph that does not grow with W. (Feng et al.,
+    Were RNNs All We Needed?, 2024; with tanh: Bradbury et al., Quasi-Recurrent Neural Networks, 2017.)
+
+    Arguments:
+        inputs: D.
+        units: of the state.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(inputs, 2 * units)
+
+    def forward(self, x: Tensor, flag: Tensor) -> Tensor:
+        new, gate = self.input(x).chunk(2, -1)
+        gate = gate + remember(x.shape[-2], gate.shape[-1], x)
+        kept = nn.functional.logsigmoid(gate)  # log u
+        kept = kept.flip(1).cumsum(1).flip(1) - kept  # of all later steps
+        return (flag * new.tanh() * torch.sigmoid(-gate) * kept.exp()).sum(1)
+
+
+def remember(W: int, units: int, like: Tensor) -> Tensor:
+    """What is added to update gates, [units]: log(tau) with tau from 1 to W - 1, so that units forget after tau steps.
+
+    (Tallec & Ollivier, Can Recurrent Neural Networks Warp Time?, 2018, where it is how their biases start.)
+    """
+    return torch.linspace(1, W - 1, units, device=like.device, dtype=like.dtype).log()
+
+
+class Recurrent(nn.Module):
+    """A gated cell over a window of observations: [B, W, 1 + prod(shape)] -> [B, width].
+
+        e_t = encoder(obs_t);   h = cell(e_1, ..., e_W);   features = relu(linear(LayerNorm([h, e_W])))
+
+    Each observation has a flag before it, 1, or 0 before the episode's first one: the state is zero until the episode
+    begins, and what fills the window before changes nothing.
+
+    Arguments:
+        encoder: a body for one observation.
+        cell: inputs [B, W, encoder.features] and flags [B, W, 1] -> state [B, units].
+        units: of the state.
+        shape: of one observation.
+        width: D.
+        history: W.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, cell: nn.Module, units: int, shape: Sequence[int], width: int, history: int
+    ) -> None:
+        super().__init__()
+        if history < 2:
+            raise ValueError(f"got history={history}, wanted 2 or more observations: use network=mlp for one")
+        self.encoder, self.cell = encoder, cell
+        both: int = units + encoder.features  # type: ignore[assignment, operator]
+        self.readout = nn.Sequential(nn.LayerNorm(both), nn.Linear(both, width), nn.ReLU())
+        self.shape, self.features, self.history = tuple(shape), width, history
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != (wanted := (self.history, 1 + math.prod(self.shape))):
+            raise ValueError(
+                f"got inputs {list(x.shape)}, wanted windows {['B', *wanted]} of observations after their flags: "
+                "ask an agent that keeps them, or use network=mlp"
+            )
+        encoded = self.encoder(x[..., 1:].reshape(-1, *self.shape)).unflatten(0, x.shape[:2])
+        h = self.cell(encoded, x[..., :1].to(encoded.dtype))
+        return self.readout(torch.cat([h, encoded[:, -1]], -1))
 
 
 class Streams(nn.Module):
@@ -65,7 +243,7 @@ class Streams(nn.Module):
         super().__init__()
         self.body = body
         self.streams = nn.Sequential(nn.Linear(body.features, 2 * width), nn.ReLU())  # type: ignore[arg-type]
-        self.features = 2 * width
+        self.features, self.history = 2 * width, getattr(body, "history", 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.streams(self.body(x))
@@ -88,27 +266,38 @@ class Dueling(nn.Module):
 
 
 def init_prior_(body: nn.Module) -> nn.Module:
-    """Fresh random-feature weights in place, so that standardised inputs give outputs of second moment 2 or less.
+    """Fresh random-feature weights in place, so that standardised inputs give features of second moment 1.
 
-    Weights are drawn from N(0, 2 / fan_in) (He et al., 2015) without bias; the first layer, which sees no ReLU before
-    it, from N(0, 1 / (fan_in + 1)) with the bias as one more input, or N(0, 1) for one-hot inputs.
+    Of 1/2 where they have passed a ReLU: weights are drawn from N(0, 2 / fan_in) after one (He et al., 2015), else from
+    N(0, 1 / fan_in), without bias; the first layer's from N(0, 1 / (fan_in + 1)), with the bias as one more input.
+    Layers with an `init_prior_` of their own know better. Residual blocks add their second moments.
     """
-    first = True
+    first, rectified = True, False
     for module in body.modules():
         if callable(reset := getattr(module, "reset_parameters", None)):
             reset()
-        if isinstance(module, OneHotLinear):
-            with torch.no_grad():
-                module.weight[:-1].normal_()
-            first = False
-            continue
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if not isinstance(weight, Tensor) or weight.dim() < 2:
-            continue
-        fan_in = weight[0].numel()
-        std = (fan_in + 1) ** -0.5 if first else (2 / fan_in) ** 0.5
-        nn.init.normal_(weight, std=std)
-        if isinstance(bias, Tensor):
-            nn.init.normal_(bias, std=std) if first else nn.init.zeros_(bias)
-        first = False
+        if isinstance(module, nn.ReLU | nn.LayerNorm):
+            rectified = isinstance(module, nn.ReLU)
+        elif callable(own := getattr(module, "init_prior_", None)):
+            with torch.no_grad():
+                own()
+            first = rectified = False
+        elif isinstance(weight, Tensor) and weight.dim() > 1:
+            fan_in = weight[0].numel()
+            std = ((2 if rectified else 1) / (fan_in + first)) ** 0.5
+            nn.init.normal_(weight, std=std)
+            if isinstance(bias, Tensor):
+                nn.init.normal_(bias, std=std) if first else nn.init.zeros_(bias)
+            first = rectified = False
     return body
+
+
+def _first(shape: Sequence[int], units: int, categories: int) -> nn.Module:
+    """The layer that sees the observation: [B, *shape] flat, or indices [B, k]."""
+    return OneHotLinear(categories, units) if categories else nn.Linear(math.prod(shape), units)
+
+
+def _check_widths(hidden: Sequence[int]) -> None:
+    if not hidden or min(hidden) < 1:
+        raise ValueError(f"got hidden={list(hidden)}, wanted one or more positive layer widths, such as [128, 128]")

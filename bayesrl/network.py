@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bayesrl.modules import MLP, Dueling, OneHotLinear, Streams, init_prior_
+from bayesrl.modules import CNN, MLP, Dueling, MinGRU, OneHotLinear, Recurrent, ResidualMLP, Streams, init_prior_
 
 
 class Layout(NamedTuple):
@@ -59,6 +59,9 @@ class Network:
         dueling: the head predicts a value and A advantages, combined to A outputs.
         prior: the body of frozen prior functions beside this network; the same one by default.
         size: numbers for each output, where a likelihood wants more than one; the network returns [A * size].
+
+    Attributes:
+        history: W, how many observations of an episode an input holds; a window [B, W, *] where more than 1.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Network:
             raise ValueError("got a body with BatchNorm, wanted a pure function of its weights: use nn.LayerNorm")
         self.outputs = outputs * size
         self.features_out: int = body.features  # type: ignore[assignment]
+        self.history: int = getattr(body, "history", 1)
         self.head_outputs = (outputs + 1 if dueling else outputs) * size
         self.combine = Dueling(size) if dueling else nn.Identity()
         self._prior_body = body if prior is None else prior
@@ -104,8 +108,8 @@ class Network:
                 shifted = torch.where(unit >= 0, unit + units, -1)
                 columns.append([t.flatten() for t in (*numbers, shifted, feature, torch.full(p.shape, gain))])
                 units += used
-        joined = [torch.cat(parts) for parts in zip(*columns, strict=True)]
-        return Layout(*joined, names=[name for name, _ in modules] + ["head"], units=units)
+        layer, fan_in, unit, feature, gain = (torch.cat(parts) for parts in zip(*columns, strict=True))
+        return Layout(layer, fan_in, unit, feature, gain, [name for name, _ in modules] + ["head"], units)
 
     def init(self) -> Tensor:
         """Fresh weights by the layers' own initialisation, [P]."""
@@ -119,7 +123,8 @@ class Network:
     def init_prior(self) -> Tensor:
         """Weights of a frozen random function whose outputs have unit variance over standardised inputs, [P]."""
         body = init_prior_(copy.deepcopy(self._body))
-        weight = torch.randn(self.head_outputs, self.features_out) * (2 / self.features_out) ** 0.5
+        square = 0.5 if getattr(body, "rectified", True) else 1.0  # of a feature, on average
+        weight = torch.randn(self.head_outputs, self.features_out) / (square * self.features_out) ** 0.5
         return self._flat(body, weight, torch.zeros(self.head_outputs))
 
     def _flat(self, body: nn.Module, *head: Tensor) -> Tensor:
@@ -156,6 +161,7 @@ def mlp(
     size: int = 1,
     hidden: Sequence[int] = (128, 128),
     dueling: bool = False,
+    normalise: bool = False,
     prior: Sequence[int] = (64, 64),
 ) -> Network:
     """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
@@ -164,12 +170,103 @@ def mlp(
         size: numbers for each output, the likelihood's `size`.
         categories: where inputs are indices of ones, the length of the binary vector they point into.
         hidden: layer widths; the last is D.
-        prior: layer widths of frozen prior functions.
         dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
+        normalise: LayerNorm before every ReLU (Ba et al., 2016).
+        prior: layer widths of frozen prior functions.
     """
     prior_body = MLP(shape, prior, categories)
     if not dueling:
-        return Network(MLP(shape, hidden, categories), outputs, prior=prior_body, size=size)
+        return Network(MLP(shape, hidden, categories, normalise), outputs, prior=prior_body, size=size)
     if len(hidden) < 2:
         raise ValueError(f"got hidden={list(hidden)} and dueling, wanted two or more layer widths, such as [128, 128]")
-    return Network(Streams(MLP(shape, hidden[:-1], categories), hidden[-1]), outputs, True, prior_body, size)
+    body = Streams(MLP(shape, hidden[:-1], categories, normalise), hidden[-1])
+    return Network(body, outputs, True, prior_body, size)
+
+
+def residual(
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    size: int = 1,
+    width: int = 128,
+    blocks: int = 2,
+    expansion: int = 4,
+    prior: Sequence[int] = (64, 64),
+) -> Network:
+    """Residual blocks with LayerNorm, for inputs [B, *shape] and A = `outputs` (Lee et al., SimBa, 2025).
+
+    Arguments:
+        size: numbers for each output, the likelihood's `size`.
+        categories: where inputs are indices of ones, the length of the binary vector they point into.
+        width: D.
+        blocks: how many.
+        expansion: width inside a block, in units of D.
+        prior: layer widths of frozen prior functions, which are plain ones.
+    """
+    body = ResidualMLP(shape, width, blocks, expansion, categories)
+    return Network(body, outputs, prior=MLP(shape, prior, categories), size=size)
+
+
+SMALL = ((16, 3, 1, 1), (32, 3, 2, 1))
+
+
+def cnn(
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    size: int = 1,
+    convolutions: Sequence[Sequence[int]] = SMALL,
+    hidden: Sequence[int] = (128,),
+    prior: Sequence[int] = (64,),
+) -> Network:
+    """Convolutions for images [B, *shape], shape = (height, width, channels), and A = `outputs`.
+
+    Arguments:
+        size: numbers for each output, the likelihood's `size`.
+        categories: 0, because images are no indices.
+        convolutions: channels, kernel, stride and padding of each.
+        hidden: layer widths after them; the last is D.
+        prior: layer widths of frozen prior functions, after the same convolutions with half the channels.
+    """
+    body = CNN(shape, convolutions, hidden)
+    return Network(body, outputs, prior=CNN(shape, _halved(convolutions), prior), size=size)
+
+
+def recurrent(
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    size: int = 1,
+    history: int = 24,
+    units: int = 64,
+    hidden: Sequence[int] = (64,),
+    convolutions: Sequence[Sequence[int]] = (),
+    cell: Callable[[int, int], nn.Module] = MinGRU,
+    prior: Sequence[int] = (32,),
+) -> Network:
+    """A gated cell over the last W observations of an episode, [B, W, 1 + prod(shape)], for A = `outputs`.
+
+    Arguments:
+        size: numbers for each output, the likelihood's `size`.
+        categories: where observations are indices of ones, the length of the binary vector they point into.
+        history: W.
+        units: of the cell's state.
+        hidden: layer widths of the encoder before it; the last is also D.
+        convolutions: of an encoder for images, channels, kernel, stride and padding of each; none for other inputs.
+        cell: (inputs, units) -> the cell, `modules.MinGRU` or `modules.GRU`.
+        prior: layer widths of the encoder of frozen prior functions; the last is also their cell's.
+    """
+
+    if units < 1:
+        raise ValueError(f"got units={units}, wanted 1 or more, such as 64")
+
+    def body(hidden: Sequence[int], units: int, convolutions: Sequence[Sequence[int]]) -> Recurrent:
+        encoder = CNN(shape, convolutions, hidden) if convolutions else MLP(shape, hidden, categories)
+        return Recurrent(encoder, cell(hidden[-1], units), units, shape, hidden[-1], history)
+
+    prior_body = body(prior, prior[-1], _halved(convolutions))
+    return Network(body(hidden, units, convolutions), outputs, prior=prior_body, size=size)
+
+
+def _halved(convolutions: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [[(channels + 1) // 2, *rest] for channels, *rest in convolutions]

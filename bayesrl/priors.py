@@ -1,7 +1,8 @@
 """Priors over the weights of a network: independent Gaussians, one object per way to choose their scales.
 
 A prior is made for one network and gives `loc` and `std()`, both [P]. A weight's natural scale falls with the number of
-inputs it is summed with: N(0, 1) weights on 128 inputs make functions of size 11, not 1.
+inputs it is summed with: N(0, 1) weights on 128 inputs make functions of size 11, not 1 (Neal, Bayesian Learning for
+Neural Networks, 1996).
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ class Isotropic(Prior):
 
 
 class FanIn(Prior):
-    """Variance gain^2 / fan_in, so that every layer keeps the size of its inputs (Neal, 1996; He et al., 2015).
+    """Variance gain^2 / fan_in, so that functions have the same size at every width.
 
-    Biases, and gains of LayerNorm, count as weights of fan-in 1.
+    Biases, and gains of LayerNorm, count as weights of fan-in 1. A dense layer makes a second moment of gain^2 (q + 1)
+    from inputs of second moment q, a ReLU halves it: over standardised inputs that is 2 at every depth for gain 1.
 
     Arguments:
         network: whose weights it is of.
@@ -63,6 +65,8 @@ class FanIn(Prior):
 
 class PerLayer(Prior):
     """A scale for each layer, in the order of evaluation, the head last; variance scale^2 / fan_in inside a layer.
+
+    Normalisations with weights of their own count as layers.
 
     Arguments:
         network: whose weights it is of.
@@ -80,8 +84,8 @@ class PerLayer(Prior):
 class ARD(FanIn):
     """Automatic relevance determination: the scale of each observation feature's weights is learned (Neal, 1996).
 
-    Type-II maximum likelihood: the objective is maximised over the log-scales too, so that the weights of a feature
-    that explains nothing are drawn to zero with their scale. Needs inputs that are numbers.
+    Type-II maximum likelihood: the objective is optimised over the log-scales too, so that the weights of a feature
+    that explains nothing are drawn to zero with their scale. Needs a first layer that sums features.
 
     Arguments:
         network: whose weights it is of.
@@ -93,16 +97,18 @@ class ARD(FanIn):
     def __init__(self, network: Network, gain: float = 1.0) -> None:
         super().__init__(network, gain)
         feature = network.layout.feature
+        if feature.max() < 0:
+            raise ValueError(f"got a network that begins with {network.layout.names[0]!r}, wanted weights on features")
         self.register_buffer("feature", feature)
-        self.log_relevance = nn.Parameter(torch.zeros(int(feature.max()) + 2))  # the last: all other weights, fixed
+        self.log_relevance = nn.Parameter(torch.zeros(int(feature.max()) + 1))
 
     def std(self) -> Tensor:
-        return self.base * torch.where(self.feature >= 0, self.log_relevance[self.feature].exp(), 1.0)
+        return self.base * torch.where(self.feature < 0, 1.0, self.log_relevance[self.feature.clamp(min=0)].exp())
 
     @property
     def relevance(self) -> Tensor:
         """Each observation feature's prior scale relative to its start, [features]."""
-        return self.log_relevance[:-1].detach().exp()
+        return self.log_relevance.detach().exp()
 
 
 def _scale(value: float) -> float:

@@ -1,7 +1,8 @@
 """Replay memory: the last transitions as tensors on the device, in the order they happened.
 
-Layout [T, E, ...], time before environment, so that the n-step windows of an environment lie one row under another and
-a sample is a handful of gathers with constant shapes. Observations keep the environment's dtype.
+Layout [T, E, ...], time before environment, so that what happened in an environment lies one row under another: the n
+steps of a target, and the W observations of a window. A sample is a handful of gathers with constant shapes.
+Observations keep the environment's dtype.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesrl.agent import EnvSpec, Transition
+from bayesrl.history import follow, window
 
 FACTS = ("reward", "action", "terminated", "done", "valid")
 
@@ -22,13 +24,15 @@ class Sample(NamedTuple):
     """A batch of n-step transitions.
 
     Attributes:
-        obs, action: [B, *shape] and [B], the start of the window.
-        reward: sum of gamma^i r_i over the window, [B]; the window ends at most n steps on, or with the episode.
-        discount: gamma^k for a window of k steps, 0 where it ends in termination, [B].
-        next_obs, next_mask: at the window's end, [B, *shape], and [B, A] or None.
+        obs, action: [B, *shape] and [B], where the n steps begin.
+        reward: sum of gamma^i r_i over them, [B]; they end with the episode, where it is shorter.
+        discount: gamma^k for k steps, 0 where they end in termination, [B].
+        next_obs, next_mask: after them, [B, *shape], and [B, A] or None.
         weight: 0 for rows that are no transitions, [B].
         tags: what the posterior stored with each transition, [B, K].
         size: steps in memory that a batch is drawn from, those of weight 0 included, 0-d float.
+
+    With a history, obs and next_obs are windows [B, W, 1 + prod(shape)].
     """
 
     obs: Tensor
@@ -49,9 +53,10 @@ class Replay(nn.Module):
         spec: of the environments.
         tags: an example [1, K] of what the posterior stores with a transition: flags or float32 numbers.
         capacity: in transitions.
-        n_step: length of a window.
+        n_step: rewards summed before bootstrapping.
         discount: gamma.
         device: where the memory lives.
+        history: W, observations of an input; windows where more than 1.
 
     Raises:
         MemoryError: the memory does not fit; says how much it needs and how much there is.
@@ -67,18 +72,19 @@ class Replay(nn.Module):
         n_step: int,
         discount: float,
         device: torch.device | str = "cpu",
+        history: int = 1,
     ) -> None:
         super().__init__()
         if n_step < 1 or not 0 <= discount <= 1:
             raise ValueError(f"got n_step={n_step}, discount={discount}, wanted n_step >= 1 and a discount in [0, 1]")
         E = spec.num_envs
         self.T = math.ceil(capacity / E)
-        if n_step + 1 > self.T:
+        if n_step + history > self.T:
             raise ValueError(
-                f"got a replay capacity of {capacity} transitions for {E} environments and {n_step}-step windows, "
-                f"wanted at least {(n_step + 1) * E}: raise agent.capacity"
+                f"got a replay capacity of {capacity} transitions for {E} environments, {n_step} steps and a history "
+                f"of {history}, wanted at least {(n_step + history) * E}: raise agent.capacity"
             )
-        self.E, self.n_step, self.discount = E, n_step, discount
+        self.E, self.n_step, self.discount, self.history = E, n_step, discount, history
         shapes = {"obs": (spec.shape, spec.dtype), "next_obs": (spec.shape, spec.dtype)}
         if spec.masked:
             shapes["next_mask"] = ((spec.actions,), torch.bool)
@@ -114,17 +120,22 @@ class Replay(nn.Module):
         self.rows += 1
         self.size.fill_(min(self.rows, self.T) * self.E)
 
+    @property
+    def oldest(self) -> int:
+        """The first row that can be sampled: of one whose past has been written over, no window can be made."""
+        return self.rows - self.T + self.history - 1 if self.rows >= self.T else 0
+
     def __len__(self) -> int:
-        """Windows that can be sampled, counting rows that are no transitions."""
-        return max(0, min(self.rows, self.T) - self.n_step + 1) * self.E
+        """Steps that can be sampled, counting rows that are no transitions."""
+        return max(0, self.rows - self.oldest - self.n_step + 1) * self.E
 
     def index(self, batch_size: int) -> Tensor:
-        """Uniformly random windows, [B] int64 into the memory, from torch's global generator."""
-        oldest = max(0, self.rows - self.T) * self.E
-        return (oldest + torch.randint(len(self), (batch_size,), device=self.size.device)) % (self.T * self.E)
+        """Uniformly random steps, [B] int64 into the memory, from torch's global generator."""
+        first = self.oldest * self.E
+        return (first + torch.randint(len(self), (batch_size,), device=self.size.device)) % (self.T * self.E)
 
     def gather(self, index: Tensor) -> Sample:
-        """The windows that start at `index` [B]: a pure tensor function of constant shapes."""
+        """The n steps that begin at `index` [B]: a pure tensor function of constant shapes."""
         flat = {
             name: self.columns[name].flatten(0, 1) for name in ("obs", "next_obs", "next_mask") if name in self.columns
         }
@@ -143,17 +154,33 @@ class Replay(nn.Module):
             discount = torch.where(on, discount * self.discount, discount)
             end = torch.where(on, terminated[k], end)
             alive = alive * (1 - done[k])
+        obs, next_obs = flat["obs"][index], flat["next_obs"][last]
+        if self.history > 1:
+            on = torch.zeros_like(index, dtype=torch.bool)
+            obs, next_obs = self.window(index), follow(self.window(last), next_obs, on, self.history)
         return Sample(
-            obs=flat["obs"][index],
+            obs=obs,
             action=actions[0].long(),
             reward=reward,
             discount=discount * (1 - end),
-            next_obs=flat["next_obs"][last],
+            next_obs=next_obs,
             next_mask=flat["next_mask"][last] if "next_mask" in flat else None,
             weight=weight,
             tags=facts[0, :, len(FACTS) :].to(self.tags),
             size=self.size,
         )
+
+    def window(self, index: Tensor) -> Tensor:
+        """The W observations up to `index` [B], those of its episode: [B, W, 1 + prod(shape)].
+
+        It reaches back to the first row that ended an episode or was no transition, as are those never written.
+        """
+        back = torch.arange(self.history - 1, -1, -1, device=index.device) * self.E
+        rows = (index[:, None] - back) % (self.T * self.E)
+        *_, done, valid = self.facts.flatten(0, 1)[rows[:, :-1]][..., : len(FACTS)].unbind(-1)
+        going = (valid * (1 - done)).flip(1).cumprod(1).flip(1)
+        real = torch.cat([going, torch.ones_like(going[:, :1])], 1)
+        return window(self.columns["obs"].flatten(0, 1)[rows], real)
 
     def rows_since(self, row: int) -> dict[str, Tensor]:
         """Columns [rows, E, ...] of what was written from `row` on and is still in memory, oldest first."""

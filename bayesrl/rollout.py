@@ -1,4 +1,4 @@
-"""Rollout: environments of any autoreset mode behind one contract, and the loop that acts, observes and learns.
+"""Rollout: environments of any autoreset mode, on the host or a device, and the loop that acts, observes and learns.
 
 Shapes: E environments, A actions. Steps count transitions: a step in which an environment was only reset is not one.
 """
@@ -21,6 +21,7 @@ from torch import Tensor
 from bayesrl.agent import Agent, EnvSpec, Transition
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.spaces import flatten, layout
+from bayesrl.envs.tensor_env import TensorEnv, compiled
 from bayesrl.envs.workers import describe_dead_worker
 
 
@@ -51,6 +52,7 @@ class Environments:
         start: whether `obs` begins an episode, [E] bool.
         mask: actions allowed now, [E, A] bool, or None.
         finished: episodes that the last step ended.
+        ended: how many there have been.
         returns, lengths: of the episodes that are going on, undiscounted, [E].
 
     Raises:
@@ -70,14 +72,29 @@ class Environments:
         shape, dtype, categories = layout(env.single_observation_space)
         self._spec = EnvSpec(shape, getattr(torch, dtype), int(space.n), env.num_envs, categories, False)
         self.steps = 0
-        self.finished: list[Episode] = []
-        self._returns = np.zeros((3, env.num_envs))  # undiscounted, discounted, next discount
-        self.lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._ended, self._finished = 0, list[Episode]()
+        self._returns = np.zeros((3, self.env.num_envs))  # undiscounted, discounted, next discount
+        self._lengths = np.zeros(self.env.num_envs, dtype=np.int64)
         self._stage = [Staging(self.device) for _ in range(2)]
+
+    @property
+    def finished(self) -> list[Episode]:
+        return self._finished
+
+    @property
+    def ended(self) -> int:
+        return self._ended
 
     @property
     def returns(self) -> np.ndarray:
         return self._returns[0]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self._lengths
 
     @property
     def spec(self) -> EnvSpec:
@@ -184,17 +201,18 @@ class Environments:
         self._returns[0] += gain
         self._returns[1] += gain * self._returns[2]
         self._returns[2] *= self.discount
-        self.lengths += valid
-        self.finished = [
-            Episode(int(i), float(self._returns[0, i]), float(self._returns[1, i]), int(self.lengths[i]), bool(cut[i]))
+        self._lengths += valid
+        self._finished = [
+            Episode(int(i), float(self._returns[0, i]), float(self._returns[1, i]), int(self._lengths[i]), bool(cut[i]))
             for i in np.flatnonzero(ended)
         ]
-        if self.finished or start.any():
+        self._ended += len(self._finished)
+        if self._finished or start.any():
             self._begin(start | ended)
 
     def _begin(self, where: np.ndarray) -> None:
         self._returns[:, where] = [[0.0], [0.0], [1.0]]
-        self.lengths[where] = 0
+        self._lengths[where] = 0
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """Of an array that nobody writes again."""
@@ -219,9 +237,147 @@ class Environments:
     def restore(self, state: dict) -> None:
         """Put back what `state` gave; the environment itself has been restored."""
         self.steps = state["steps"]
-        self._returns, self.lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
+        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
         obs, start, mask = state["obs"].to(self.device), state["start"].to(self.device), state["mask"]
         self._set(obs, start, None if mask is None else mask.to(self.device), np.array(state["done"]))
+
+
+class DeviceEnvironments(Environments):
+    """A `TensorEnv` behind the same contract: what a step needs and makes stays on the device.
+
+    `finished`, `ended`, `returns` and `lengths` are read from the device when they are asked for. Numbers that are not
+    finite are found at once on a CPU and within `WATCH` steps elsewhere, where every look waits for the device.
+
+    Arguments:
+        env: in tensors.
+        discount: of the episodes' discounted returns.
+        told: environments whose episodes `finished` tells, the first ones, because thousands may end in one step; the
+            same ones always, so that what is told does not depend on how it went. None for all.
+    """
+
+    WATCH = 100
+    env: TensorEnv
+
+    def __init__(self, env: TensorEnv, discount: float = 1.0, told: int | None = None) -> None:
+        self.told = env.num_envs if told is None else min(told, env.num_envs)
+        super().__init__(env, discount, env.device)
+        self._transition: Callable = self.transition
+
+    def _prepare(self) -> None:
+        E, device = self.env.num_envs, self.device
+        self._watch = 1 if device.type == "cpu" else self.WATCH
+        self._valid = torch.ones(E, dtype=torch.bool, device=device)
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._fault = torch.zeros(E, dtype=torch.bool, device=device)
+        self._sums = self._nothing()
+        self._record: Tensor | None = None
+        self._read: list[Episode] | None = []
+
+    @property
+    def finished(self) -> list[Episode]:
+        if self._read is None:
+            assert self._record is not None  # the step that took away the one has left the other
+            record = self._record.cpu().numpy()
+            rows = np.flatnonzero(record[0])
+            self._read = [
+                Episode(i, ret, discounted, int(length), bool(cut))
+                for i, ret, discounted, length, cut in zip(rows.tolist(), *record[1:, rows].tolist(), strict=True)
+            ]
+        return self._read
+
+    @property
+    def ended(self) -> int:
+        return int(self._count)
+
+    @property
+    def returns(self) -> np.ndarray:
+        return self._sums[0].cpu().numpy()
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.env.clock.cpu().numpy()
+
+    def capture(self) -> None:
+        """Compile a step, bookkeeping included, into one call; after the first `reset`."""
+        env = self.env
+        self._transition = compiled(
+            self.transition, *env.state, env.clock, *env.blank(), self._sums, self._count, self._fault
+        )
+
+    @torch.no_grad()
+    def reset(self, seed: int | None = None) -> None:
+        self.env.reset(seed=seed)
+        self.obs, self.mask = self.env.features(self.env.state), self.env.allowed(self.env.state)
+        if self.steps == 0:
+            self._spec = self._spec._replace(masked=self.mask is not None)
+        self.start, self._sums, self._read = torch.ones_like(self._valid), self._nothing(), []
+        self._fault = self._odd(self.obs)
+        self._check_fault()
+
+    @torch.no_grad()
+    def step(self, action: Tensor) -> Transition:
+        env, before = self.env, self.obs
+        taken = action.long().contiguous()
+        out = self._transition(*env.state, env.clock, taken, *env.draw(), self._sums, self._count, self._fault)
+        n = len(env.state)
+        env.state, env.clock = tuple(out[:n]), out[n]
+        (
+            self.obs, next_obs, reward, terminated, truncated, self.start, self._sums, self._count, self._fault,
+            self._record, *masks,
+        ) = out[n + 1 :]  # fmt: skip
+        self.mask, next_mask = masks or (None, None)
+        self._read = None
+        self.steps += 1
+        if self.steps % self._watch == 0:
+            self._check_fault()
+        return Transition(before, action, reward, terminated, truncated, next_obs, self._valid, next_mask)
+
+    def transition(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """A step and its bookkeeping, a pure function of the tensors of the environment, the action and the tallies."""
+        *state, clock, action, fresh, noise, tally, count, fault = given
+        env = self.env
+        made = env.advance(tuple(state), clock, action + self.first_action, fresh, noise)
+        obs, next_obs, done = env.features(made.state), env.features(made.after), made.done
+        ret, discounted, weight = tally
+        ret, discounted = ret + made.reward, discounted + weight * made.reward
+        record = torch.stack((done, ret, discounted, clock + 1, made.truncated & ~made.terminated))
+        tally = torch.where(done, self._nothing(), torch.stack((ret, discounted, weight * self.discount)))
+        fault = fault | self._odd(made.reward[:, None]) | self._odd(next_obs) | self._odd(obs)
+        masks = (mask for s in (made.state, made.after) if (mask := env.allowed(s)) is not None)
+        return (
+            *made.state, made.clock, obs, next_obs, made.reward, made.terminated, made.truncated, done, tally,
+            count + done.sum(), fault, record[:, : self.told], *masks,
+        )  # fmt: skip
+
+    def _nothing(self) -> Tensor:
+        """The tally of an episode that begins: undiscounted, discounted and next discount, [3, E]."""
+        tally = torch.zeros(3, self.env.num_envs, dtype=torch.float64, device=self.device)
+        tally[2] = 1
+        return tally
+
+    def _odd(self, x: Tensor) -> Tensor:
+        """Which environments have numbers that are not finite: [E, *] -> [E]."""
+        return ~x.isfinite().flatten(1).all(1) if x.is_floating_point() else torch.zeros_like(self._valid)
+
+    def _check_fault(self) -> None:
+        if self._fault.any():
+            i = int(self._fault.nonzero()[0])
+            raise EnvError(
+                f"got a number that is not finite in the observation or reward of environment {i} by step "
+                f"{self.steps}, wanted finite numbers: mend the environment's dynamics, or clip what it returns"
+            )
+
+    def state(self, env: dict | None) -> dict:
+        return {
+            "env": env, "steps": self.steps, "obs": self.obs.cpu(), "start": self.start.cpu(),
+            "mask": None if self.mask is None else self.mask.cpu(), "sums": self._sums.cpu(),
+        }  # fmt: skip
+
+    def restore(self, state: dict) -> None:
+        self.steps, mask = state["steps"], state["mask"]
+        self.obs, self.start = state["obs"].to(self.device), state["start"].to(self.device)
+        self.mask = None if mask is None else mask.to(self.device)
+        self._sums, self._read = state["sums"].to(self.device), []
 
 
 class Staging:
@@ -277,7 +433,7 @@ class Rollout:
             raise ValueError(f"got replay_ratio={replay_ratio}, wanted updates per transition, 0 or more")
         self.agent, self.envs, self.replay_ratio = agent, envs, replay_ratio
         self.learn = learn or agent.learn
-        self.transitions = self.episodes = self.updates = 0
+        self.transitions = self.updates = self.episodes = 0
         self.owed = 0.0
         self.info: dict[str, Tensor] = {}
         self.clock = Clock()
@@ -293,7 +449,6 @@ class Rollout:
             self.agent.observe(transition)
             made = envs.env.num_envs if envs.mode is not AutoresetMode.NEXT_STEP else int(transition.valid.sum())
             self.transitions += made
-            self.episodes += len(envs.finished)
             if self.agent.ready():
                 self.owed += made * self.replay_ratio
                 while self.owed >= 1:
@@ -301,6 +456,15 @@ class Rollout:
                     self.updates += 1
                     self.owed -= 1
         return made
+
+    @property
+    def episodes(self) -> int:
+        """That have ended."""
+        return self.envs.ended - self._before
+
+    @episodes.setter
+    def episodes(self, count: int) -> None:
+        self._before = self.envs.ended - count
 
     def state(self) -> dict:
         """The counters."""

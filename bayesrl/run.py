@@ -215,7 +215,7 @@ class Run:
             self.say(
                 "warning: the posterior's draws agree to a thousandth; it has collapsed to a point and explores no more"
             )
-        self.logger.log(self.rollout.transitions, row)
+        self.logger.log(self.rollout.transitions, row, self.tracker.samples())
 
     def _check_finite(self) -> None:
         loss, agent, got = self.rollout.info.get("loss"), self.rollout.agent, ""

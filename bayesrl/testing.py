@@ -4,8 +4,9 @@
         def make(self, network: Network) -> Learner:
             return Mine(network)
 
-pytest finds the inherited tests. A mixin in front changes what they are made on: `class TestMineTwice(Double, TestMine)`
-in double precision, `Indices` on indices of ones. Shapes: n draws, B batch, A outputs.
+pytest finds the inherited tests. A mixin in front changes what they are made on: `class TestMineTwice(Double,
+TestMine)` in double precision, `Indices` on indices of ones, `Images` on images, `Sequences` on windows of a recurrent
+network. `DrawsContract` is the part for posteriors that are not learners. Shapes: n draws, B batch, A outputs.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bayesrl.network import Network, mlp
+from bayesrl.history import window
+from bayesrl.network import Network, cnn, mlp, recurrent
 from bayesrl.posteriors import Batch, Learner, Posterior
 
 
-class PosteriorContract:
-    """The laws of `Posterior` and `Learner`; a subclass says how to make one on a network.
+class DrawsContract:
+    """The laws of `Posterior` alone; a subclass says how to make one on a network.
 
     Attributes:
         shape: of an input.
@@ -34,36 +36,21 @@ class PosteriorContract:
     outputs: int = 2
     dtype: torch.dtype = torch.float32
 
-    def make(self, network: Network) -> Learner:
-        """A fresh learner over functions [B, *shape] -> [B, outputs]."""
+    def make(self, network: Network) -> Posterior:
+        """A fresh posterior over functions [B, *shape] -> [B, outputs]."""
         raise NotImplementedError
 
     def network(self) -> Network:
         """A small network for `shape` and `outputs`."""
         return mlp(self.shape, self.outputs, hidden=[32, 32], prior=[16])
 
-    def fresh(self, seed: int = 0) -> Learner:
+    def fresh(self, seed: int = 0) -> Posterior:
         torch.manual_seed(seed)
         return self.make(self.network()).to(self.dtype)
 
     def inputs(self, B: int = 7, seed: int = 1) -> Tensor:
         """B inputs, [B, *shape]."""
         return torch.randn(B, *self.shape, generator=torch.Generator().manual_seed(seed), dtype=self.dtype)
-
-    def batch(self, posterior: Learner, z: Tensor, B: int = 32, seed: int = 2) -> Batch:
-        """Targets sin(x_0 + action): one function that every draw is taught."""
-        generator = torch.Generator().manual_seed(seed)
-        x = self.inputs(B, seed)
-        action = torch.randint(self.outputs, (B,), generator=generator)
-        y = torch.sin(x.flatten(1)[:, 0] + action).expand(len(z), B).to(self.dtype)
-        weight, _ = posterior.bootstrap(z, posterior.tags(B))
-        return Batch(x, action, y, weight, torch.tensor(float(B), dtype=self.dtype))
-
-    @staticmethod
-    def learn(posterior: Learner, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """An update, with the same noise at every call where it draws some of its own."""
-        torch.manual_seed(7)
-        return posterior.learn(batch, z)
 
     def test_shapes(self) -> None:
         posterior, x = self.fresh(), self.inputs()
@@ -106,6 +93,53 @@ class PosteriorContract:
         averaged = type(posterior).mean is Posterior.mean
         error = draws.std(0) * (1 / 2000 + (1 / 100 if averaged else 0)) ** 0.5
         assert ((draws.mean(0) - posterior.mean(x)).abs() <= 5 * error + 1e-4).all()
+
+    def test_tags_and_bootstrap(self) -> None:
+        posterior = self.fresh()
+        z, tags = posterior.index(4), posterior.tags(9)
+        weight, shift = posterior.bootstrap(z, tags)
+        assert tags.shape[0] == 9
+        assert weight.shape == shift.shape == (4, 9)
+        assert (weight >= 0).all()
+
+    def test_snapshot_and_saved_are_the_same(self) -> None:
+        one, other, x = self.fresh(0), self.fresh(1), self.inputs()
+        z = one.index(5)
+        file = io.BytesIO()
+        torch.save(one.state_dict(), file)
+        file.seek(0)
+        other.load_state_dict(torch.load(file, weights_only=True))
+        frozen = one.snapshot()
+        assert not any(p.requires_grad for p in frozen.parameters())
+        assert torch.equal(frozen(z, x), one(z, x))
+        assert torch.equal(other(z, x), one(z, x))
+
+
+class PosteriorContract(DrawsContract):
+    """The laws of `Posterior` and `Learner`; a subclass says how to make one on a network."""
+
+    def make(self, network: Network) -> Learner:
+        """A fresh learner over functions [B, *shape] -> [B, outputs]."""
+        raise NotImplementedError
+
+    def fresh(self, seed: int = 0) -> Learner:
+        torch.manual_seed(seed)
+        return self.make(self.network()).to(self.dtype)
+
+    def batch(self, posterior: Learner, z: Tensor, B: int = 32, seed: int = 2) -> Batch:
+        """Targets sin(x_0 + action): one function that every draw is taught."""
+        generator = torch.Generator().manual_seed(seed)
+        x = self.inputs(B, seed)
+        action = torch.randint(self.outputs, (B,), generator=generator)
+        y = torch.sin(x.flatten(1)[:, 0] + action).expand(len(z), B).to(self.dtype)
+        weight, _ = posterior.bootstrap(z, posterior.tags(B))
+        return Batch(x, action, y, weight, torch.tensor(float(B), dtype=self.dtype))
+
+    @staticmethod
+    def learn(posterior: Learner, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+        """An update, with the same noise at every call where it draws some of its own."""
+        torch.manual_seed(7)
+        return posterior.learn(batch, z)
 
     def test_snapshot_stands_still(self) -> None:
         posterior, x = self.fresh(), self.inputs()
@@ -160,7 +194,7 @@ class PosteriorContract:
         torch.manual_seed(5)
         first, second = self.batch(eager, z, seed=2), self.batch(eager, z, seed=3)
         traced = copy.deepcopy(eager)
-        graph = make_fx(lambda x, a, y, w, s, z: traced.learn(Batch(x, a, y, w, s), z))(*first, z)
+        graph = make_fx(lambda x, a, y, w, s, z: self.learn(traced, Batch(x, a, y, w, s), z))(*first, z)
         self.learn(eager, first, z)
         loss = self.learn(eager, second, z)["loss"]
         torch.manual_seed(7)
@@ -200,14 +234,6 @@ class PosteriorContract:
         assert moved(z, x).dtype == self.dtype
         assert moved.learn(self.batch(moved, z), z)["loss"].isfinite()
 
-    def test_tags_and_bootstrap(self) -> None:
-        posterior = self.fresh()
-        z, tags = posterior.index(4), posterior.tags(9)
-        weight, shift = posterior.bootstrap(z, tags)
-        assert tags.shape[0] == 9
-        assert weight.shape == shift.shape == (4, 9)
-        assert (weight >= 0).all()
-
 
 class Double:
     """Mixin: the contract in double precision."""
@@ -218,7 +244,7 @@ class Double:
 class Indices:
     """Mixin: inputs are indices of ones, as of DeepSea and of Discrete spaces."""
 
-    shape = (2,)
+    shape: tuple[int, ...] = (2,)
     outputs: int
 
     def network(self) -> Network:
@@ -226,3 +252,29 @@ class Indices:
 
     def inputs(self, B: int = 7, seed: int = 1) -> Tensor:
         return torch.randint(10, (B, 2), generator=torch.Generator().manual_seed(seed))
+
+
+class Images:
+    """Mixin: inputs are images [6, 5, 2], channels last."""
+
+    shape: tuple[int, ...] = (6, 5, 2)
+    outputs: int
+
+    def network(self) -> Network:
+        return cnn(self.shape, self.outputs, convolutions=[[8, 3, 1, 1], [8, 3, 2, 0]], hidden=[32], prior=[16])
+
+
+class Sequences:
+    """Mixin: inputs are windows of up to 3 observations of 2 numbers, each after its flag."""
+
+    shape: tuple[int, ...] = (3, 3)
+    outputs: int
+    dtype: torch.dtype
+
+    def network(self) -> Network:
+        return recurrent((2,), self.outputs, history=3, units=16, hidden=[16], prior=[8])
+
+    def inputs(self, B: int = 7, seed: int = 1) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        real = torch.arange(3) >= torch.randint(3, (B, 1), generator=generator)
+        return window(torch.randn(B, 3, 2, generator=generator, dtype=self.dtype), real)

@@ -36,11 +36,12 @@ class Tracker:
 
     def before(self, agent: Agent, envs: Environments, starting: bool) -> None:
         """Predict the episodes that begin now, before anything of them is stored."""
-        self.recent.append(envs.obs)
+        seen = agent.see(envs.obs, envs.start, self.recent[-1] if self.recent else None)
+        self.recent.append(seen)
         if not starting:
             return
         env = envs.start.nonzero()[:, 0]
-        forecast = agent.forecast(envs.obs[env], self.generator)
+        forecast = agent.forecast(seen[env], self.generator)
         if forecast is None:
             return
         value = forecast.q.amax(-1)
@@ -77,11 +78,16 @@ class Tracker:
                 "uncertainty/start_value_p05": low,
                 "uncertainty/start_value_p95": high,
                 "calibration/return_coverage_90": self.calibration.coverage,
+                "calibration/return_ece": self.calibration.ece,
                 "calibration/episodes_scored": int(self.calibration.counts[0]),
                 "calibration/episodes_truncated": int(self.calibration.counts[1]),
             }
         total = sum(rollout.clock.seconds.values()) or 1.0
         return out | {f"time/{part}_share": s / total for part, s in rollout.clock.seconds.items()}
+
+    def samples(self) -> dict[str, Tensor]:
+        """What is drawn as histograms, numbers [k] from 0 to 1 by tag."""
+        return {"calibration/return_pit": self.calibration.scored}
 
     def state(self) -> dict:
         """For a checkpoint."""

@@ -11,17 +11,23 @@ from bayesrl.envs.check import EnvError, check
 from bayesrl.envs.deep_sea import DeepSea, DeepSeaVector
 from bayesrl.envs.make import make
 from bayesrl.envs.memory import Memory
+from bayesrl.envs.noisy_features import NoisyFeatures
 from bayesrl.envs.river_swim import RiverSwim
 from bayesrl.envs.single import single
 from bayesrl.envs.spaces import Layout, flatten, layout
 from bayesrl.envs.state import capture, restore
+from bayesrl.envs.tensor_classic import TensorAcrobot, TensorCartPole, TensorMountainCar, TensorPendulum
+from bayesrl.envs.tensor_env import DEVICE, Numpy, Single, TensorEnv, normal
+from bayesrl.envs.tensor_tabular import TensorDeepSea, TensorRiverSwim
 from bayesrl.envs.wheel import Wheel, WheelVector
 from bayesrl.envs.workers import WorkerError, describe_dead_worker
 
 __all__ = [
-    "OURS", "Catch", "DeepSea", "DeepSeaVector", "EnvError", "Layout", "LinearBandit", "LinearBanditVector",
-    "LogisticBandit", "LogisticBanditVector", "Memory", "RiverSwim", "Wheel", "WheelVector", "WorkerError", "capture",
-    "check", "describe_dead_worker", "flatten", "layout", "make", "restore", "single",
+    "DEVICE", "OURS", "Catch", "DeepSea", "DeepSeaVector", "EnvError", "Layout", "LinearBandit", "LinearBanditVector",
+    "LogisticBandit", "LogisticBanditVector", "Memory", "NoisyFeatures", "Numpy", "RiverSwim", "Single",
+    "TensorAcrobot", "TensorCartPole", "TensorDeepSea", "TensorEnv", "TensorMountainCar", "TensorPendulum",
+    "TensorRiverSwim", "Wheel", "WheelVector", "WorkerError", "capture", "check", "describe_dead_worker", "flatten",
+    "layout", "make", "normal", "restore", "single",
 ]  # fmt: skip
 
 # id: a class "module:Name", its native vector version or None, steps until truncation or None
@@ -31,8 +37,20 @@ OURS = {
     "bayesrl/LinearBandit-v0": ("bandits:LinearBandit", "bandits:LinearBanditVector", None),
     "bayesrl/LogisticBandit-v0": ("bandits:LogisticBandit", "bandits:LogisticBanditVector", None),
     "bayesrl/Memory-v0": ("memory:Memory", None, None),
+    "bayesrl/NoisyCartPole-v0": ("noisy_features:noisy_cartpole", None, 500),
     "bayesrl/RiverSwim-v0": ("river_swim:RiverSwim", None, 120),
     "bayesrl/Wheel-v0": ("wheel:Wheel", "wheel:WheelVector", None),
+}
+
+# id: its version in tensors, chosen by `make(vectorization="device")`; limits come from the registration
+DEVICE |= {
+    "Acrobot-v1": TensorAcrobot,
+    "CartPole-v0": TensorCartPole,
+    "CartPole-v1": TensorCartPole,
+    "MountainCar-v0": TensorMountainCar,
+    "Pendulum-v1": TensorPendulum,
+    "bayesrl/DeepSea-v0": TensorDeepSea,
+    "bayesrl/RiverSwim-v0": TensorRiverSwim,
 }
 
 for _id, (_one, _vector, _limit) in OURS.items():

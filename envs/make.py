@@ -1,4 +1,4 @@
-"""Vector environments in the fastest of three ways to run them: native, sync or async."""
+"""Vector environments in the fastest of the ways to run them: native, sync, async, or in tensors on a device."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from functools import partial
 from statistics import median
 
 import gymnasium as gym
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from bayesrl.envs.check import EnvError
-from bayesrl.envs.single import EnvId, entry, find, guarded, listed, name_of, single
+from bayesrl.envs.single import EnvId, configured, entry, find, guarded, listed, name_of, single, tensor_version
+from bayesrl.envs.tensor_env import DEVICE
 from bayesrl.envs.workers import Creator, Workers
 
-CHOICES = ("auto", "native", "sync", "async")
+CHOICES = ("auto", "native", "sync", "async", "device")
 MESSAGE = 2e-4  # seconds to send an action to a worker and read its answer
 STEPS = 30
 
@@ -29,36 +31,53 @@ def make(
     kwargs: dict | None = None,
     imports: Sequence[str] = (),
     vectorization: str = "auto",
+    device: torch.device | str = "cpu",
 ) -> tuple[VectorEnv, str]:
     """E environments, and the choice made; pass the choice back as `vectorization` to get the same again.
 
     "auto" is "native" where the environment brings its own vector version that takes the kwargs; else "async" where
     `worth_workers` says so of its measured step time; else "sync". Sync and async reset in the step that ends an
-    episode (SAME_STEP); a native one resets as its metadata["autoreset_mode"] says.
+    episode (SAME_STEP); a native one resets as its metadata["autoreset_mode"] says. "device" is a `TensorEnv`: of the
+    ids in `bayesrl.envs.DEVICE` on demand only, because another version gives other numbers; of an environment that is
+    written in tensors itself, or has no other vector version, by "auto" too.
 
     Arguments:
         env_id, kwargs, imports: as `single` takes them.
         num_envs: E.
-        vectorization: "auto", "native", "sync" or "async".
+        vectorization: "auto", "native", "sync", "async" or "device".
+        device: of the tensors.
     """
     kwargs = dict(kwargs or {})
     if not isinstance(num_envs, int) or num_envs < 1:
         raise EnvError(f"got num_envs={num_envs!r}, wanted an integer of at least 1; 1 is a single environment")
     if vectorization not in CHOICES:
         raise EnvError(f"got vectorization={vectorization!r}, wanted one of {', '.join(CHOICES)}; auto chooses")
-    spec, _ = find(env_id, imports)
-    native = spec is not None and takes(spec, num_envs, kwargs)
+    spec, creator = find(env_id, imports)
+    own = tensor_version(spec, creator)
+    native = spec is not None and own is None and takes(spec, num_envs, kwargs)
     if vectorization == "native" and not native:
         raise EnvError(
             f"got vectorization='native' for {name_of(env_id)}, wanted an environment with a vector_entry_point that "
             f"takes {listed(kwargs)}; choose auto, sync or async"
         )
-    if vectorization == "auto":
+    if vectorization == "auto" and own is not None:
+        vectorization = "device"
+    elif vectorization == "auto":
         vectorization = "native" if native else _sync_or_async(env_id, num_envs, kwargs, imports)
     if vectorization == "native":
         assert spec is not None and spec.vector_entry_point is not None  # `takes` has seen to it
         build = partial(gym.make_vec, spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
         return guarded(build, env_id, entry(spec.vector_entry_point), kwargs), "native"
+    if vectorization == "device":
+        version = own or DEVICE.get(spec.id if spec else "")
+        if version is None:
+            raise EnvError(
+                f"got vectorization='device' for {name_of(env_id)}, wanted an environment in tensors, which there is "
+                f"of {', '.join(DEVICE)}; write one as a bayesrl.envs.TensorEnv, or choose auto, native, sync or async"
+            )
+        version = guarded(partial(entry, version), env_id, None, {})
+        build = partial(version, num_envs, device=device, **configured(spec, kwargs))
+        return guarded(build, env_id, version, kwargs), "device"
     creators = [Creator(single, i, name_of(env_id), env_id, kwargs, imports) for i in range(num_envs)]
     if vectorization == "sync":
         return SyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "sync"
@@ -75,9 +94,8 @@ def takes(spec: EnvSpec, num_envs: int, kwargs: dict) -> bool:
     """Whether the environment brings a vector version of its own, and it takes the kwargs."""
     if spec.vector_entry_point is None or spec.additional_wrappers:
         return False
-    limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
     try:
-        inspect.signature(entry(spec.vector_entry_point)).bind(num_envs=num_envs, **limit | spec.kwargs | kwargs)
+        inspect.signature(entry(spec.vector_entry_point)).bind(num_envs=num_envs, **configured(spec, kwargs))
     except (TypeError, ImportError, DependencyNotInstalled):
         return False
     return True

@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.error import DependencyNotInstalled
 
 from bayesrl.envs.check import EnvError, is_env
+from bayesrl.envs.tensor_env import Single, TensorEnv
 
 EXTRAS = {"box2d": "box2d", "classic_control": "classic", "classic-control": "classic"}  # Gymnasium's name -> ours
 
@@ -25,14 +26,17 @@ def single(env_id: EnvId, kwargs: dict | None = None, imports: Sequence[str] = (
 
     Arguments:
         env_id: a registered id, "module:Id-v0" (the module registers it), "module:Name" (a class or function in it), or
-            a class or function.
+            a class or function. One environment of a class that derives from TensorEnv is a `Single`.
         kwargs: of the environment.
         imports: modules to import first, such as those that register environments.
     """
     kwargs = dict(kwargs or {})
     spec, creator = find(env_id, imports)
     build: Callable
-    if spec is not None:
+    tensors = tensor_version(spec, creator) if spec is None or spec.entry_point is None else None
+    if tensors is not None:
+        creator, build = tensors, lambda: Single(tensors(**configured(spec, kwargs)))
+    elif spec is not None:
         # `check` does once what Gymnasium's passive checker would do at every step.
         build = partial(gym.make, spec, disable_env_checker=True, **kwargs)
     else:
@@ -67,6 +71,23 @@ def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Ca
         ) from error
     point = spec.entry_point
     return spec, None if point is None else guarded(partial(entry, point), env_id, None, {})
+
+
+def tensor_version(spec: EnvSpec | None, creator: Callable | None) -> type[TensorEnv] | None:
+    """The class in tensors that an environment is, or brings as its vector version."""
+    try:
+        found = creator if spec is None else spec.vector_entry_point and entry(spec.vector_entry_point)
+    except (ImportError, DependencyNotInstalled):
+        return None
+    return found if isinstance(found, type) and issubclass(found, TensorEnv) else None
+
+
+def configured(spec: EnvSpec | None, kwargs: dict) -> dict:
+    """The arguments of a vector version: the registered ones, time limit included, and over them `kwargs`."""
+    if spec is None:
+        return kwargs
+    limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
+    return limit | spec.kwargs | kwargs
 
 
 def entry(entry_point: str | Callable) -> Callable:

@@ -52,6 +52,7 @@ def test_a_calibrated_forecaster_is_covered_nine_times_in_ten():
     # The return spreads by 1 beyond the draws; that share is learned.
     assert calibration.noise_std.item() == pytest.approx(1, abs=0.35)
     assert abs(calibration.coverage - 0.9) < 4 * math.sqrt(0.9 * 0.1 / n)
+    assert calibration.ece < 0.31 / n**0.5 + 0.03  # what calibrated forecasts show, and the learning of the noise
 
 
 def test_a_truncated_episode_is_left_out_and_counted():
@@ -67,7 +68,9 @@ def test_an_episode_is_scored_by_the_band_of_before():
         calibration.predict(torch.tensor([0]), torch.zeros(5, 1))
         calibration.score(0, 2.0, truncated=False)
     # First a band of no width that misses; then noise 2, learned from the miss, and a band of +-3.3 that holds.
-    assert calibration.hits[:2].tolist() == [0, 1] and calibration.noise_std == 2
+    # Phi(2 / 2) = .841 lies in the bin around .825.
+    assert calibration.scored.tolist() == pytest.approx([0.975, 0.825])
+    assert calibration.coverage == 0.5 and calibration.noise_std == 2
 
 
 def test_an_episode_nobody_predicted_is_not_scored():

@@ -10,12 +10,13 @@ FLOORS = [
     {"bayesrl.network", "bayesrl.modules", "bayesrl.likelihoods", "bayesrl.priors", "bayesrl.optim"},
     {"bayesrl.posteriors"},
     {
-        "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.scaling", "bayesrl.replay", "bayesrl.capture",
-        "bayesrl.calibration", "bayesrl.diagnostics",
+        "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.history", "bayesrl.scaling", "bayesrl.replay",
+        "bayesrl.capture",
+        "bayesrl.active", "bayesrl.calibration", "bayesrl.interpretation", "bayesrl.figures", "bayesrl.diagnostics",
     },
     {
         "bayesrl.agents", "bayesrl.rollout", "bayesrl.evaluation", "bayesrl.tracker", "bayesrl.logger",
-        "bayesrl.checkpoint", "bayesrl.run", "bayesrl.testing",
+        "bayesrl.checkpoint", "bayesrl.run", "bayesrl.testing", "bayesrl.explanation",
     },
 ]  # fmt: skip
 FILES = [path for folder in ("bayesrl", "agents", "envs") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -68,7 +69,8 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_every_module_has_a_floor() -> None:
     known = {n for names in FLOORS for n in names} | {
-        "bayesrl", "bayesrl.train", "bayesrl.evaluate", "bayesrl.launch", "bayesrl.config", "bayesrl.run_dir",
+        "bayesrl", "bayesrl.train", "bayesrl.evaluate", "bayesrl.explain", "bayesrl.launch", "bayesrl.config",
+        "bayesrl.run_dir",
     }  # fmt: skip
     loose = {
         m for m in map(module, FILES) if not m.startswith(("bayesrl.envs", "bayesrl.agents", "bayesrl.posteriors"))

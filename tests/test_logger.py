@@ -4,11 +4,12 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from test_resume import TINY, resume, train
 
-from bayesrl.logger import LAYOUT, TAGS, Logger
+from bayesrl.logger import HISTOGRAMS, LAYOUT, TAGS, Logger
 
 
 def events(run: Path) -> EventAccumulator:
@@ -95,3 +96,20 @@ def test_a_broken_metrics_file_is_written_on(content: str, tmp_path: Path) -> No
     (tmp_path / "run" / "metrics.csv").write_text(content)
     resume(tmp_path / "run", "steps=200")
     assert rows(tmp_path / "run")[-1]["step"] == "200"
+
+
+def test_a_histogram_holds_its_numbers(tmp_path: Path) -> None:
+    """Three numbers in two of twenty bins, explained; none is not drawn."""
+    tag = "calibration/return_pit"
+    logger = Logger(tmp_path)
+    logger.log(10, {}, {tag: torch.tensor([0.12, 0.13, 0.97])})
+    logger.log(20, {}, {tag: torch.empty(0)})
+    logger.close()
+    board = events(tmp_path)
+    (drawn,) = board.Histograms(tag)
+    bins = dict(zip(drawn.histogram_value.bucket_limit, drawn.histogram_value.bucket, strict=True))
+    assert drawn.step == 10 and drawn.histogram_value.num == 3
+    assert {round(limit, 2): count for limit, count in bins.items() if count} == {0.15: 2, 1.0: 1}
+    assert HISTOGRAMS[tag] in board.SummaryMetadata(tag).summary_description
+    with pytest.raises(KeyError, match="HISTOGRAMS"):
+        logger.log(30, {}, {"unknown": torch.ones(1)})

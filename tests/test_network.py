@@ -1,11 +1,14 @@
 """Networks are pure functions of one flat vector."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from bayesrl.modules import MLP, Dueling, OneHotLinear
-from bayesrl.network import Network, mlp
+from bayesrl.history import window
+from bayesrl.modules import GRU, MLP, Dueling, OneHotLinear
+from bayesrl.network import Network, cnn, mlp, recurrent, residual
 
 
 def test_flat_vector_is_the_module() -> None:
@@ -107,3 +110,124 @@ def test_indices_are_the_product_with_the_binary_vector() -> None:
 def test_index_inputs_have_one_lookup() -> None:
     body = MLP((1,), [8, 8], categories=9)
     assert [type(m) for m in body if hasattr(m, "weight")] == [OneHotLinear, nn.Linear]
+
+
+# --- layout --------------------------------------------------------------------------------------------------------
+
+# name, then for each run of weights: how many, fan-in, whether gains, and the units that they multiply (None: -1).
+LAYOUTS = {
+    "mlp": (
+        lambda: mlp((2,), 3, hidden=[4]),
+        [("1", [(8, 2, False, (0, 1)), (4, 1, False, None)]), ("head", [(12, 4, False, (2, 5)), (3, 1, False, None)])],
+    ),
+    "LayerNorm": (
+        lambda: mlp((2,), 1, hidden=[3], normalise=True),
+        [
+            ("1", [(6, 2, False, (0, 1)), (3, 1, False, None)]),
+            ("2", [(3, 1, True, None), (3, 1, False, None)]),
+            ("head", [(3, 3, False, (2, 4)), (1, 1, False, None)]),
+        ],
+    ),
+    "indices, their row of nothing too": (
+        lambda: mlp((1,), 2, categories=3, hidden=[5]),
+        [("1", [(20, 1, False, (0, 3)), (5, 1, False, None)]), ("head", [(10, 5, False, (4, 8)), (2, 1, False, None)])],
+    ),
+    "two numbers for each of a value and three advantages": (
+        lambda: mlp((2,), 3, size=2, hidden=[3, 4], dueling=True),
+        [
+            ("body.1", [(6, 2, False, (0, 1)), (3, 1, False, None)]),
+            ("streams.0", [(24, 3, False, (2, 4)), (8, 1, False, None)]),
+            ("head", [(64, 8, False, (5, 12)), (8, 1, False, None)]),
+        ],
+    ),
+    "convolution": (
+        lambda: cnn((4, 4, 2), 1, convolutions=[[3, 2, 2, 0]], hidden=[5]),
+        [
+            ("0", [(24, 8, False, (0, 1)), (3, 1, False, None)]),
+            ("3", [(60, 12, False, (2, 13)), (5, 1, False, None)]),
+            ("head", [(5, 5, False, (14, 18)), (1, 1, False, None)]),
+        ],
+    ),
+    "residual": (
+        lambda: residual((2,), 1, width=3, blocks=1, expansion=2),
+        [
+            ("1", [(6, 2, False, (0, 1)), (3, 1, False, None)]),
+            ("2.layers.0", [(3, 1, True, None), (3, 1, False, None)]),
+            ("2.layers.1", [(18, 3, False, (2, 4)), (6, 1, False, None)]),
+            ("2.layers.3", [(18, 6, False, (5, 10)), (3, 1, False, None)]),
+            ("3", [(3, 1, True, None), (3, 1, False, None)]),
+            ("head", [(3, 3, False, (11, 13)), (1, 1, False, None)]),
+        ],
+    ),
+    "recurrent, its flag no feature": (
+        lambda: recurrent((2,), 1, history=3, units=2, hidden=[4], cell=GRU),
+        [
+            ("encoder.1", [(8, 2, False, (0, 1)), (4, 1, False, None)]),
+            ("cell.input", [(24, 4, False, (2, 5)), (6, 1, False, None)]),
+            ("cell.state", [(12, 2, False, (6, 7)), (6, 1, False, None)]),
+            ("readout.0", [(6, 1, True, None), (6, 1, False, None)]),
+            ("readout.1", [(24, 6, False, (8, 13)), (4, 1, False, None)]),
+            ("head", [(4, 4, False, (14, 17)), (1, 1, False, None)]),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layout_by_hand(name: str) -> None:
+    make, layers = LAYOUTS[name]
+    network = make()
+    layout, at = network.layout, 0
+    assert layout.names == [layer for layer, _ in layers] and layout.layers == len(layers)
+    for number, (_, runs) in enumerate(layers):
+        for count, fan_in, gain, units in runs:
+            part = slice(at, at + count)
+            assert (layout.layer[part] == number).all() and (layout.fan_in[part] == fan_in).all()
+            assert (layout.gain[part] == gain).all()
+            first, last = units or (-1, -1)
+            assert sorted(set(layout.unit[part].tolist())) == list(range(first, last + 1))
+            assert torch.equal(layout.feature[part], layout.unit[part] if number == 0 else torch.full((count,), -1))
+            at += count
+    assert at == network.size and layout.units == layers[-1][1][0][3][1] + 1
+
+
+def test_weights_multiply_the_unit_that_layout_says() -> None:
+    """In order: a dense matrix by columns, a kernel by channels, a table of indices by rows."""
+    assert mlp((2,), 1, hidden=[3]).layout.unit[:6].tolist() == [0, 1, 0, 1, 0, 1]
+    assert cnn((4, 4, 2), 1, convolutions=[[1, 2, 2, 0]]).layout.unit[:8].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert mlp((1,), 1, categories=2, hidden=[2]).layout.unit[:6].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_gains_are_where_the_fresh_weights_are_one() -> None:
+    for network in (mlp((2,), 1, normalise=True), residual((2,), 1), recurrent((2,), 1)):
+        assert (network.init()[network.layout.gain] == 1).all() and network.layout.gain.sum() > 0
+
+
+# --- builders ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "history"),
+    [(residual((2,), 3), (2,), 1), (cnn((6, 5, 1), 3), (6, 5, 1), 1), (recurrent((2,), 3, history=5), (5, 3), 5)],
+    ids=["residual", "cnn", "recurrent"],
+)
+def test_prior_functions_take_the_same_inputs(network: Network, shape: tuple[int, ...], history: int) -> None:
+    prior, x = network.prior(7), torch.ones(4, *shape)
+    assert network.history == prior.history == history
+    assert network.one(network.init(), x).shape == (4, 3) and prior.one(prior.init_prior(), x).shape == (4, 7)
+
+
+@pytest.mark.parametrize("build", [mlp, residual, recurrent])
+def test_builders_take_indices_and_sizes(build: Callable) -> None:
+    """As `mlp`: indices of ones among 9, two numbers for each of three outputs."""
+    network = build((2,), 3, categories=9, size=2)
+    x = torch.randint(10, (4, 2))
+    if build is recurrent:
+        x = window(x[:, None].expand(-1, 24, -1), torch.ones(4, 24))
+    assert network.one(network.init(), x).shape == (4, 6)
+
+
+def test_a_recurrent_network_sees_images() -> None:
+    network = recurrent((6, 5, 1), 3, history=4, convolutions=[[4, 3, 1, 1]], hidden=[8], units=8)
+    assert network.layout.names[0] == "encoder.0"
+    assert network(torch.stack([network.init() for _ in range(2)]), torch.ones(3, 4, 31)).shape == (2, 3, 3)

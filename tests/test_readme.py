@@ -38,7 +38,7 @@ def test_the_first_two_lines() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["Corridor", "noisy", "Cautious"])
+@pytest.mark.parametrize("name", ["Corridor", "noisy", "Cautious", "Tank"])
 def test_plugging_in(name: str, files: Path) -> None:
     (command,) = [c for c in COMMANDS if name in c]
     budget = [word for word in words(command) if not word.startswith("steps=")]
@@ -57,6 +57,15 @@ def test_the_posterior_obeys_the_contract(files: Path) -> None:
 
     for law in [law for law in dir(PosteriorContract) if law.startswith("test_")]:
         getattr(Mine(), law)()
+
+
+def test_regression(files: Path) -> None:
+    """Unsure far from the data, by several times; the noise of .1 is found within a factor of two."""
+    scope: dict = {}
+    exec(compile((files / "regression.py").read_text(), "regression.py", "exec"), scope)
+    near, far = scope["epistemic"][:, 0].sqrt().tolist()
+    assert far > 3 * near
+    assert 0.05 < scope["aleatoric"][0, 0].sqrt() < 0.2
 
 
 def test_the_loop_in_python(files: Path, capsys: pytest.CaptureFixture) -> None:

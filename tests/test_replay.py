@@ -1,10 +1,14 @@
-"""Windows by hand: gamma = 1/2 and rewards 1, 2, 4, ... so that every sum is exact."""
+"""n steps by hand: gamma = 1/2 and rewards 1, 2, 4, ... so that every sum is exact; windows by brute force."""
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.replay import Replay
+from bayesrl.rollout import Environments
 
 
 def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):
@@ -23,8 +27,9 @@ def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):
     )
 
 
-def filled(rows, capacity=8, n_step=3, E=1, tags=None, **spec):
-    replay = Replay(EnvSpec((1,), torch.float32, 3, E, **spec), torch.empty(1, 0), capacity, n_step, 0.5)
+def filled(rows, capacity=8, n_step=3, E=1, history=1):
+    spec = EnvSpec((1,), torch.float32, 3, E)
+    replay = Replay(spec, torch.empty(1, 0), capacity, n_step, 0.5, history=history)
     for one in rows:
         replay.add(one, torch.empty(E, 0))
     return replay
@@ -132,7 +137,80 @@ def test_too_much_memory_is_told_with_a_remedy(monkeypatch):
         filled([], capacity=1_000_000)
 
 
-@pytest.mark.parametrize("kwargs", [{"capacity": 3}, {"n_step": 0}])
+@pytest.mark.parametrize("kwargs", [{"capacity": 3}, {"n_step": 0}, {"n_step": 2, "capacity": 5, "history": 4}])
 def test_nonsense_is_refused(kwargs):
     with pytest.raises(ValueError, match=r"got .*, wanted"):
         filled([], **kwargs)
+
+
+class Numbered(gym.Env):
+    """Shows 1, 2, 3, ... over all episodes, which end in either way with probability .15 a step."""
+
+    observation_space = gym.spaces.Box(0, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    shown = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._next(), {}
+
+    def step(self, action):
+        ended, cut = self.np_random.random(2) < 0.15
+        return self._next(), float(self.shown), bool(ended), bool(cut), {}
+
+    def _next(self):
+        self.shown += 1
+        return np.array([self.shown], np.float32)
+
+
+def last(W, seen):
+    """The window of a list of observations, by hand."""
+    return [[0.0, 0.0]] * (W - len(seen)) + [[1.0, s] for s in seen[-W:]]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("rows", [12, 20, 21, 70])
+def test_windows_by_brute_force(mode, n_step, rows):
+    """Every step that can be sampled, of 3 environments in a memory of 20 rows: filling, just full, gone round."""
+    W, E, T = 4, 3, 20
+    envs = Environments(SyncVectorEnv([Numbered] * E, autoreset_mode=mode))
+    envs.reset(seed=0)
+    replay = Replay(envs.spec, torch.empty(1, 0), T * E, n_step, 0.5, history=W)
+    story = [[] for _ in range(E)]
+    told = []  # by row: each environment's past, its next observation, whether its episode ended
+    for _ in range(rows):
+        for e in range(E):
+            story[e] = [*([] if envs.start[e] else story[e]), envs.obs[e].item()]
+        transition = envs.step(torch.zeros(E, dtype=torch.int64))
+        replay.add(transition, torch.empty(E, 0))
+        done = transition.terminated | transition.truncated
+        told.append([(story[e], transition.next_obs[e].item(), bool(done[e])) for e in range(E)])
+    first = 0 if rows < T else rows - T + W - 1  # before it, the past has been written over
+    assert replay.oldest == first and len(replay) == (rows - first - n_step + 1) * E
+    index = [(row % T) * E + e for row in range(first, rows - n_step + 1) for e in range(E)]
+    assert set(replay.index(3000).tolist()) == set(index)
+    sample = replay.gather(torch.tensor(index))
+    places, checked = [(row, e) for row in range(first, rows - n_step + 1) for e in range(E)], 0
+    for i, (row, e) in enumerate(places):
+        if sample.weight[i] == 0:
+            assert mode is AutoresetMode.NEXT_STEP
+            continue
+        end = next(r for r in range(row, row + n_step) if told[r][e][2] or r == row + n_step - 1)
+        seen, after = told[end][e][:2]
+        assert sample.obs[i].tolist() == last(W, told[row][e][0])
+        assert sample.next_obs[i].tolist() == last(W, [*seen, after])
+        checked += 1
+    assert checked >= 0.7 * len(places)  # .85^2 of the rows do not come after an end, where NEXT_STEP has resets
+
+
+@pytest.mark.parametrize(("dtype", "one"), [(torch.uint8, 255), (torch.int64, 7), (torch.float32, 0.5)])
+def test_windows_keep_the_dtype(dtype, one):
+    replay = Replay(EnvSpec((2, 1, 1), dtype, 2), torch.empty(1, 0), 8, 1, 0.5, history=3)
+    obs, no = torch.full((1, 2, 1, 1), one, dtype=dtype), torch.tensor([False])
+    for _ in range(2):
+        replay.add(Transition(obs, torch.tensor([0]), torch.zeros(1), no, no, obs, ~no), torch.empty(1, 0))
+    sample = replay.gather(torch.tensor([1]))
+    assert sample.obs.dtype == sample.next_obs.dtype == dtype
+    assert sample.obs.tolist() == [[[0, 0, 0], [1, one, one], [1, one, one]]]
+    assert sample.next_obs.tolist() == [[[1, one, one]] * 3]

@@ -6,9 +6,14 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from bayesrl.agent import Transition
+from bayesrl.envs import Numpy, TensorCartPole, TensorDeepSea, TensorEnv, TensorPendulum, TensorRiverSwim
 from bayesrl.envs.check import EnvError
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.evaluate import main as evaluate_command
+from bayesrl.evaluation import evaluate
+from bayesrl.rollout import DeviceEnvironments, Environments, Rollout
 
 SAME, NEXT, OFF = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED
 
@@ -150,6 +155,7 @@ class Idle(torch.nn.Module):
         return torch.zeros(len(obs), dtype=torch.int64)
 
     greedy = lambda self, obs, mask=None: self.act(obs, None)  # noqa: E731
+    see = lambda self, obs, start, seen=None: obs  # noqa: E731
 
     def observe(self, transition): ...
 
@@ -165,3 +171,173 @@ def test_reset_steps_are_no_transitions_and_pay_for_no_update():
     rollout = Rollout(Idle(), begun(NEXT, Counting(2)), replay_ratio=0.5)
     assert [rollout.step() for _ in range(6)] == [1, 1, 0, 1, 1, 0]
     assert (rollout.transitions, rollout.episodes, rollout.updates) == (4, 2, 2)
+
+
+# --- on a device -----------------------------------------------------------------------------------------------------
+
+
+class Clocks(TensorEnv):
+    """Shows a random number and the time; each environment ends after its own `length` steps; actions pay t + a."""
+
+    single_observation_space, single_action_space = Box(-np.inf, np.inf, (2,), np.float32), Discrete(2, start=5)
+    reset_noise = step_noise = 1
+
+    def __init__(self, length, masked=False, bad=None, **kwargs):
+        super().__init__(len(length), **kwargs)
+        self.length, self.masked, self.bad = torch.tensor(length), masked, bad
+
+    def initial(self, noise):
+        return noise[:, 0], torch.zeros(len(noise))
+
+    def dynamics(self, state, action, noise):
+        t = state[1] + 1
+        shown = noise[:, 0] if self.bad is None else torch.where(t == self.bad, torch.nan, noise[:, 0])
+        return (shown, t), t + action, t >= self.length
+
+    def observe(self, state):
+        return torch.stack(state, 1)
+
+    def allowed(self, state):
+        return torch.stack((state[1] >= 0, state[1] % 2 == 0), 1) if self.masked else None
+
+
+def on_device(env, discount=0.9, told=None):
+    out = DeviceEnvironments(env, discount, told)
+    out.reset(seed=0)
+    return out
+
+
+TENSORS = {
+    "clocks": lambda: Clocks([1, 2, 5, 9], max_episode_steps=5),
+    "masked clocks": lambda: Clocks([1, 2, 5, 9], masked=True),
+    "CartPole": lambda: TensorCartPole(4),
+    "DeepSea": lambda: TensorDeepSea(4, 5, stochastic=True),
+    "RiverSwim": lambda: TensorRiverSwim(4, 7),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_device_tells_what_a_host_would(name):
+    """The same environment with arrays between, and without: 60 steps are equal in everything, to the last episode."""
+    host, device = Environments(Numpy(TENSORS[name]()), 0.9), on_device(TENSORS[name]())
+    host.reset(seed=0)
+    generator, episodes = torch.Generator().manual_seed(0), 0
+    assert host.spec == device.spec and host.spec.masked == (name == "masked clocks")
+    for _ in range(60):
+        for field in ("obs", "start", "mask"):
+            a, b = getattr(host, field), getattr(device, field)
+            assert a is b is None or (torch.equal(a, b) and a.dtype == b.dtype), field
+        action = torch.randint(2, (4,), generator=generator)
+        for a, b, field in zip(host.step(action), device.step(action), Transition._fields, strict=True):
+            assert a is b is None or (torch.equal(a, b) and a.dtype == b.dtype), field
+        assert device.finished == host.finished and device.ended == host.ended
+        np.testing.assert_array_equal(device.returns, host.returns)
+        np.testing.assert_array_equal(device.lengths, host.lengths)
+        episodes += len(host.finished)
+    assert episodes == host.ended >= 4
+
+
+def test_a_device_s_episodes_are_tallied_by_hand():
+    """Rewards 5 + t and 6 + t: 6 + 7 in two steps and 7 + 8 + 9 cut after three, discounted by a half."""
+    envs, seen = on_device(Clocks([2, 9], max_episode_steps=3), 0.5), []
+    for _ in range(3):
+        envs.step(torch.tensor([0, 1]))
+        seen += envs.finished
+    assert seen == [(0, 13.0, 9.5, 2, False), (1, 24.0, 13.25, 3, True)] and type(seen[0].env) is int
+    assert envs.returns.tolist() == [6, 0] and envs.lengths.tolist() == [1, 0]
+
+
+def test_only_the_first_are_told_and_all_are_counted():
+    envs = on_device(Clocks([2] * 1000), told=3)
+    envs.step(torch.zeros(1000).long())
+    assert envs.finished == [] and envs.ended == 0
+    envs.step(torch.zeros(1000).long())
+    assert [episode.env for episode in envs.finished] == [0, 1, 2] and envs.ended == 1000
+    rollout = Rollout(Idle(), envs, 0.0)
+    assert rollout.episodes == 0
+    rollout.step(), rollout.step()
+    assert (rollout.episodes, rollout.transitions) == (1000, 2000)
+
+
+@pytest.mark.parametrize(("bad", "steps"), [(1, 1), (3, 3)])
+def test_what_is_no_number_is_told_at_once_on_a_cpu(bad, steps):
+    envs = on_device(Clocks([2, 4], bad=bad))
+    with pytest.raises(EnvError, match=rf"of environment {int(bad == 3)} by step {steps}, wanted finite numbers: mend"):
+        for _ in range(4):
+            envs.step(torch.zeros(2).long())
+
+
+def test_elsewhere_it_is_looked_for_now_and_then():
+    envs = on_device(Clocks([9], bad=2))
+    envs._watch = 5
+    for _ in range(4):
+        envs.step(torch.zeros(1).long())
+    with pytest.raises(EnvError, match="by step 5"):
+        envs.step(torch.zeros(1).long())
+
+
+def test_a_step_on_a_device_is_not_read_by_the_host():
+    class Unread(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            assert func.overloadpacket.__name__ not in ("_local_scalar_dense", "nonzero", "masked_select", "equal")
+            return func(*args, **(kwargs or {}))
+
+    envs = on_device(TensorCartPole(8))
+    envs._watch = 1000
+    with Unread():
+        for _ in range(3):
+            envs.step(torch.ones(8).long())
+
+
+def test_a_continuous_action_space_is_refused():
+    with pytest.raises(EnvError, match="wanted Discrete"):
+        DeviceEnvironments(TensorPendulum(2))
+
+
+def test_a_captured_step_of_a_device_is_the_eager_one():
+    """50 steps with masks and episodes: 1e-6, for small whole numbers and random ones that pass through unchanged."""
+    eager, captured = (on_device(Clocks([2, 3, 9], masked=True, max_episode_steps=4)) for _ in range(2))
+    captured.capture()
+    for i in range(50):
+        action = torch.tensor([i % 2, i % 3 == 0, 1]).long()
+        for a, b in zip(eager.step(action), captured.step(action), strict=True):
+            assert a.dtype == b.dtype and torch.allclose(a.double(), b.double(), atol=1e-6)
+        assert eager.finished == captured.finished and eager.ended == captured.ended
+    assert eager.ended > 30
+
+
+def test_evaluation_plays_on_a_device():
+    """Eight episodes of one policy, that pushes right: 8 to 11 steps from Gymnasium's starts."""
+
+    class Right(Idle):
+        see = staticmethod(lambda obs, start, seen=None: obs)
+        greedy = staticmethod(lambda obs, mask=None: torch.ones(len(obs), dtype=torch.int64))
+
+    result = evaluate(Right(), DeviceEnvironments(TensorCartPole(3)), 8, seed=0)
+    assert len(result.returns) == 8 and set(result.returns) <= {8, 9, 10, 11}
+    np.testing.assert_array_equal(result.returns, result.lengths)
+
+
+@pytest.mark.parametrize("env", ["cartpole", "river_swim"])
+def test_training_on_a_device_goes_on_bit_for_bit(env, tmp_path):
+    """800 transitions at once are 400 and 400 more; and evaluation finds the same environments again."""
+    from test_resume import checkpoint, metrics, resume, same, train
+
+    words = [f"env={env}", "env.num_envs=16", "env.vectorization=device", "posterior.draws=3", "replay_ratio=0.05"]
+    train(*words, "steps=800", f"run_dir={tmp_path / 'whole'}")
+    train(*words, "steps=400", f"run_dir={tmp_path / 'halves'}")
+    resume(tmp_path / "halves", "steps=800")
+    same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "halves"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "halves")
+    assert evaluate_command([f"run={tmp_path / 'whole'}", "episodes=3"]) == 0
+
+
+def test_training_on_a_device_needs_tensors(capsys):
+    from bayesrl.train import main
+
+    assert main(["env=catch", "env.vectorization=device"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "got vectorization='device' for bayesrl/Catch-v0, wanted an environment in tensors, which there is of" in said
+    )
+    assert said.count("error:") == 1

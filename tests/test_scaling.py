@@ -3,9 +3,11 @@
 import copy
 
 import numpy as np
+import pytest
 import torch
 
 from bayesrl.agent import EnvSpec, Transition
+from bayesrl.history import window
 from bayesrl.scaling import Scaling
 
 
@@ -53,11 +55,48 @@ def test_small_rewards_are_not_magnified():
     assert scaling.scale == 1
 
 
-def test_pixels_are_divided_and_indices_left_alone():
-    pixels = Scaling(EnvSpec((1, 1, 1), torch.uint8, 2), 0.9)
+@pytest.mark.parametrize("shape", [(4, 3, 2), (4, 3), (5,)])
+def test_pixels_share_the_statistics_of_their_channel(shape):
+    """Bytes without channels are all alike."""
+    scaling = Scaling(EnvSpec(shape, torch.uint8, 2, 3), 0.9)
+    torch.manual_seed(0)
+    obs = torch.randint(256, (50, 3, *shape), dtype=torch.uint8) // (1 + torch.arange(shape[-1], dtype=torch.uint8))
+    valid = torch.rand(50, 3) < 0.8
+    for one, flag in zip(obs, valid, strict=True):
+        scaling.observe(step(one, torch.zeros(3), valid=flag))
+    seen = obs[valid].double().numpy()
+    axes = (0, 1, 2) if len(shape) == 3 else None
+    np.testing.assert_allclose(scaling.mean, seen.mean(axes), rtol=1e-12)
+    np.testing.assert_allclose(scaling.square, seen.var(axes), rtol=1e-9)
+    scaled = scaling.obs(obs[valid])
+    assert scaled.dtype == torch.float32
+    np.testing.assert_allclose(scaled.numpy().std(axes), 1, atol=1e-3)
+
+
+def test_without_scaling_pixels_are_divided_and_numbers_left_alone():
+    pixels, numbers = (Scaling(EnvSpec((1, 1, 1), d, 2), 0.9, observations=False) for d in (torch.uint8, torch.float32))
+    for each, dtype in ((pixels, torch.uint8), (numbers, torch.float32)):
+        each.observe(step(torch.full((1, 1, 1, 1), 99, dtype=dtype), torch.zeros(1)))
     assert pixels.obs(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).item() == 1
+    assert numbers.obs(torch.full((1, 1, 1, 1), 99.0)).item() == 99
+
+
+def test_indices_are_left_alone():
     index = torch.tensor([[3]])
     assert Scaling(EnvSpec((1,), torch.int64, 2, categories=5), 0.9).obs(index) is index
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_windows_are_their_observations_scaled_and_their_flags_left_alone(dtype):
+    scaling = Scaling(EnvSpec((4, 3, 2), dtype, 2), 0.9)
+    torch.manual_seed(0)
+    obs = torch.randint(256, (50, 4, 3, 2)).to(dtype)
+    for one in obs:
+        scaling.observe(step(one[None], torch.zeros(1)))
+    seen = scaling.obs(window(obs.view(10, 5, 4, 3, 2), torch.ones(10, 5, dtype=torch.bool)))
+    assert (seen[..., 0] == 1).all()
+    assert torch.equal(seen[..., 1:], scaling.obs(obs).view(10, 5, 24))
+    assert (scaling.obs(torch.zeros(1, 5, 25, dtype=dtype))[..., 0] == 0).all()
 
 
 def test_scaled_observations_are_clipped_at_ten():

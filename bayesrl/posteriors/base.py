@@ -52,6 +52,11 @@ class Posterior(nn.Module):
     draws: int = 1
     degenerate: bool = False
 
+    @property
+    def history(self) -> int:
+        """W, how many observations of an episode an input holds: its network's, or 1."""
+        return getattr(getattr(self, "network", None), "history", 1)
+
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
         """n fresh indices, [n, *], each distributed as the posterior, from `generator` or torch's global one."""
         raise NotImplementedError
@@ -84,8 +89,9 @@ class Posterior(nn.Module):
 
     @torch.no_grad()
     def predict(self, x: Tensor, n: int = 100) -> Prediction:
-        """Mean, epistemic and aleatoric part of the prediction at x [B, *], over n draws."""
-        return self.likelihood.split(self.sample(x, n))
+        """Mean, epistemic and aleatoric part of the prediction at x [B, *], over n draws; 256 inputs at a time."""
+        parts = [self.likelihood.split(self.sample(rows, n)) for rows in x.split(256)]
+        return Prediction(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def kl(self, z: Tensor) -> Tensor:
         """KL of the weights' posterior from their prior in nats, averaged over draws z; NaN where there is none."""

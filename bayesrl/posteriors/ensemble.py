@@ -33,6 +33,7 @@ class Ensemble(WeightSpace):
     """
 
     prior_theta: Tensor
+    beta: Tensor
 
     def __init__(
         self,
@@ -52,9 +53,8 @@ class Ensemble(WeightSpace):
             raise ValueError(
                 f"got mask={mask}, wanted a probability in (0, 1]; 1 shows every observation to every member"
             )
-        self.network, self.draws, self.prior_scale, self.mask, self.likelihood = (
-            network, members, prior_scale, mask, likelihood,
-        )  # fmt: skip
+        self.network, self.draws, self.mask, self.likelihood = network, members, mask, likelihood
+        self.register_buffer("beta", prior_scale * likelihood.moved(network.outputs))
         self.theta = nn.Parameter(torch.stack([network.init() for _ in range(members)]))
         self.prior = network.prior(network.outputs)
         self.register_buffer("prior_theta", torch.stack([self.prior.init_prior() for _ in range(members)]))
@@ -81,10 +81,10 @@ class Ensemble(WeightSpace):
         return self.theta[z[:, 0]]
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return super().forward(z, x) + self.prior_scale * self.prior(self.prior_theta[z[:, 0]], x)
+        return super().forward(z, x) + self.beta * self.prior(self.prior_theta[z[:, 0]], x)
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        return super().paired(z, x) + self.prior_scale * self.prior.paired(self.prior_theta[z[:, 0]], x)
+        return super().paired(z, x) + self.beta * self.prior.paired(self.prior_theta[z[:, 0]], x)
 
     def center(self, x: Tensor) -> Tensor:
         return self(torch.arange(self.draws, device=x.device)[:, None], x).mean(0)

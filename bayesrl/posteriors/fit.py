@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -21,9 +22,9 @@ class Fit(NamedTuple):
     """What `fit` did.
 
     Attributes:
-        updates: how many were made; where learning stopped early, the best was made earlier.
-        nll: negative log-likelihood of the held-out data by update number, NaN-free; empty without held-out data.
-        best: update whose parameters were kept.
+        updates: how many were made.
+        nll: negative log-likelihood of the held-out data by update number; empty without held-out data.
+        best: update whose parameters were kept, the last one without held-out data.
     """
 
     updates: int
@@ -46,14 +47,15 @@ def fit(
 
     Every observation keeps its data-randomisation tags, so that a bootstrap is one bootstrap. With held-out data,
     learning stops after `patience` looks without a better NLL of the predictive mixture, and the best parameters are
-    put back. Afterwards `refresh` sees all the data once.
+    put back. Afterwards `refresh` sees all the data once, but for what is held out. Priors and noise scales are in
+    units of the targets: standardise these, and inputs.
 
     Arguments:
         posterior: learns in place.
         x: inputs [N, *].
-        y: targets [N] or [N, K], or class numbers [N] int64 for a categorical likelihood.
+        y: targets [N] or [N, K], or class numbers [N] for a categorical likelihood.
         updates: at most.
-        batch_size: B; the whole data where there is less.
+        batch_size: B, shuffled anew in every epoch; all the data where there is less.
         held_out: share of the data, at random, or other data (x, y), to watch; 0 to learn for all `updates`.
         patience: looks without improvement before stopping.
         every: updates between looks.
@@ -72,22 +74,19 @@ def fit(
         check(posterior, *test)
     else:
         if not 0 <= held_out < 1 or (held_out and not 1 <= round(held_out * len(x)) < len(x)):
-            raise ValueError(
-                f"got held_out={held_out} of {len(x)} observations, wanted a share that leaves some of each"
-            )
-        order = torch.randperm(len(x), device=x.device)
+            raise ValueError(f"got held_out={held_out} of {len(x)} observations, wanted a share that leaves some both")
+        order = (torch.randperm if held_out else torch.arange)(len(x), device=x.device)
         cut = round(held_out * len(x))
         test = (x[order[:cut]], y[order[:cut]])
         x, y = x[order[cut:]], y[order[cut:]]
     data = Data(posterior, x, y)
+    shuffled = data.shuffled(batch_size)
     nll: dict[int, float] = {}
     best, kept, update = 0, None, 0
     with tqdm(total=updates, disable=not progress, unit=" updates", file=sys.stderr, mininterval=0.5) as bar:
         for update in range(1, updates + 1):
             z = posterior.index(posterior.draws)
-            info = posterior.fit_step(
-                data.batch(torch.randint(len(x), (min(batch_size, len(x)),), device=x.device), z), z
-            )
+            info = posterior.fit_step(data.batch(next(shuffled), z), z)
             bar.update()
             if update % every and update < updates:
                 continue
@@ -126,6 +125,13 @@ class Data:
         self.tags = posterior.tags(len(x))
         self.size = torch.tensor(float(len(x)), device=x.device)
 
+    def shuffled(self, batch_size: int) -> Iterator[Tensor]:
+        """Indices [B] without end, each at most once in an epoch: what is left over waits for the next shuffle."""
+        N = len(self.x)
+        B = min(batch_size, N)
+        while True:
+            yield from torch.randperm(N, device=self.x.device)[: N // B * B].view(-1, B)
+
     def batch(self, index: Tensor, z: Tensor) -> Batch:
         """The observations `index` [B] for draws z [n, *]."""
         weight, shift = self.posterior.bootstrap(z, self.tags[index])
@@ -148,9 +154,12 @@ class Data:
 def predictive_nll(posterior: Posterior, x: Tensor, y: Tensor, n: int = 100) -> float:
     """Mean negative log-likelihood of y [N, *] under the mixture of n draws at x [N, *], in nats an observation."""
     y = y[:, None] if y.dim() == 1 and y.is_floating_point() else y
-    log_p = posterior.likelihood(posterior.sample(x, n)).log_prob(y)
-    log_p = log_p.flatten(2).sum(2) if log_p.dim() > 2 else log_p
-    return float(-(log_p.logsumexp(0) - math.log(n)).mean())
+    total = 0.0
+    for rows, targets in zip(x.split(256), y.split(256), strict=True):
+        log_p = posterior.likelihood(posterior.sample(rows, n)).log_prob(targets)
+        log_p = log_p.flatten(2).sum(2) if log_p.dim() > 2 else log_p
+        total -= float((log_p.logsumexp(0) - math.log(n)).sum())
+    return total / len(x)
 
 
 def check(posterior: Posterior, x: Tensor, y: Tensor) -> None:
@@ -161,37 +170,37 @@ def check(posterior: Posterior, x: Tensor, y: Tensor) -> None:
     """
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise ValueError(f"got {type(x).__name__} and {type(y).__name__}, wanted tensors: use torch.as_tensor")
-    if len(x) == 0 or len(x) != len(y):
-        raise ValueError(f"got {len(x)} inputs and {len(y)} targets, wanted as many of both, one at least")
+    if x.dim() == 0 or y.dim() == 0 or len(x) == 0 or len(x) != len(y):
+        raise ValueError(f"got inputs {list(x.shape)} and targets {list(y.shape)}, wanted as many of both, [N, *]")
+    own = next((p.dtype for p in posterior.parameters() if p.is_floating_point()), torch.float32)
     for name, value in (("inputs", x), ("targets", y)):
         if value.is_floating_point() and not value.isfinite().all():
             where = [int(i) for i in (~value.isfinite()).nonzero()[0]]
             raise ValueError(f"got {name} with {float(value[tuple(where)])} at {where}, wanted finite numbers")
-    own = next((p.dtype for p in posterior.parameters() if p.is_floating_point()), torch.float32)
-    for name, value in (("inputs", x), ("targets", y)):
         if value.is_floating_point() and value.dtype != own:
-            raise ValueError(
-                f"got {name} of {value.dtype} for a posterior of {own}, wanted the same: convert one of them"
-            )
+            raise ValueError(f"got {name} of {value.dtype} for a posterior of {own}, wanted the same: use {name}.to")
     try:
         with torch.no_grad():
             out = posterior(posterior.index(1, torch.Generator(device=x.device).manual_seed(0)), x[:1])
     except (RuntimeError, IndexError) as error:
         raise ValueError(
-            f"got inputs of shape {list(x.shape[1:])} that the network cannot take, wanted the shape it was made for "
-            f"({str(error).splitlines()[0]})"
+            f"got inputs of shape {list(x.shape[1:])} and {x.dtype} that the network cannot take, wanted what it was "
+            f"made for ({str(error).splitlines()[0]})"
         ) from error
-    size = posterior.likelihood.size
-    if not y.is_floating_point():
-        if posterior.likelihood.linear or y.dim() != 1:
-            raise ValueError(
-                f"got targets {list(y.shape)} of {y.dtype}, wanted floating-point ones, or class numbers [N] with a "
-                "categorical likelihood"
-            )
+    size, outputs = posterior.likelihood.size, out.shape[-1]
+    if posterior.likelihood.discrete:
+        if y.dim() != 1 or y.is_floating_point():
+            raise ValueError(f"got targets {list(y.shape)} of {y.dtype}, wanted class numbers [N]: use .long()")
         if int(y.min()) < 0 or int(y.max()) >= size:
             raise ValueError(f"got class numbers from {int(y.min())} to {int(y.max())}, wanted 0 to {size - 1}")
-    elif y.dim() > 2 or out.shape[-1] != (y.shape[1] if y.dim() == 2 else 1) * size:
+        if outputs != size:
+            raise ValueError(f"got a network with {outputs} outputs for {size} classes, wanted one for each")
+    elif not y.is_floating_point():
         raise ValueError(
-            f"got targets {list(y.shape)} for a network with {out.shape[-1]} outputs, {size} for each target, wanted "
-            f"[N, {out.shape[-1] // size}]"
+            f"got targets of {y.dtype}, wanted numbers of {own}, or classes with likelihood=Categorical(C)"
+        )
+    elif y.dim() > 2 or outputs != (y.shape[1] if y.dim() == 2 else 1) * size:
+        raise ValueError(
+            f"got targets {list(y.shape)} for a network with {outputs} outputs, {size} for each target, wanted "
+            f"[N, {outputs // size}]"
         )

@@ -51,6 +51,7 @@ class Hypermodel(WeightSpace):
 
     temperature: Tensor
     prior_theta: Tensor
+    beta: Tensor
 
     def __init__(
         self,
@@ -78,8 +79,8 @@ class Hypermodel(WeightSpace):
                 "observation noise, set posterior.noise=0 or posterior.perturbation=0"
             )
         self.network, self.index_dim, self.draws = network, index_dim, draws
-        self.prior_scale, self.weight_scale = prior_scale, weight_scale
-        self.perturbation, self.likelihood = perturbation, likelihood
+        self.weight_scale, self.perturbation, self.likelihood = weight_scale, perturbation, likelihood
+        self.register_buffer("beta", prior_scale * likelihood.moved(network.outputs))
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         shape = (network.head_outputs, network.features_out + 1)
         self.phi = nn.Parameter(network.init()[: network.body_size])
@@ -133,7 +134,7 @@ class Hypermodel(WeightSpace):
     def prior_features(self, x: Tensor) -> Tensor:
         """beta p(x, a) / sqrt(M): x [B, *] -> [B, A, M], so that the prior of f has standard deviation beta."""
         p = self.prior.one(self.prior_theta, x).view(len(x), self.network.outputs, self.index_dim)
-        return p * (self.prior_scale / math.sqrt(self.index_dim))
+        return p * (self.beta[:, None] / math.sqrt(self.index_dim))
 
     def compute(self, w: Tensor, xi: Tensor, x: Tensor) -> Tensor:
         """f of given head weights: w [n, K, D + 1], xi [n, M], x [B, *] -> [n, B, A]."""

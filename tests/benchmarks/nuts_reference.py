@@ -1,0 +1,142 @@
+"""How far each posterior is from the exact one: `python tests/benchmarks/nuts_reference.py FILE [NAME ...]`.
+
+40 noisy observations of sin(3 x) on both sides of a gap, an MLP with 50 hidden units, sigma = .2, double precision. The
+reference is NUTS with four chains, whose draws are kept in FILE and taken from it again. Every other posterior has the
+same likelihood and, where it takes one over weights, the same prior; those with frozen prior functions have them of
+standard deviation 1, about that of the reference's prior.
+
+Printed for each, over 400 draws: the mean 1-Wasserstein distance of f(x) from the reference's on the data, and in the
+gap and just outside; the epistemic standard deviation on the data and far away as a multiple of the reference's; and
+the ratio of these two, above 1 where distance makes it more uncertain than it should.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bayesrl.posteriors as posteriors
+from bayesrl.diagnostics import ess_bulk, rhat
+from bayesrl.likelihoods import Gaussian
+from bayesrl.network import Network, mlp
+from bayesrl.optim import Adam
+from bayesrl.posteriors import NUTS, Posterior
+from bayesrl.posteriors.sgmcmc import SGHMC, SGLD, AdamLangevin, PreconditionedSGLD
+
+SIGMA = 0.2
+ADAM = {"optimizer": partial(Adam, lr=5e-3)}
+CHAINS = {"chains": 20, "slots": 5, "thin": 1000}
+POSTERIORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "point": ("Point", ADAM),
+    "ensemble": ("Ensemble", ADAM | {"members": 20, "prior_scale": 1.0}),
+    "hypermodel": ("Hypermodel", ADAM | {"prior_scale": 1.0}),
+    "mean_field": ("MeanField", ADAM),
+    "low_rank": ("LowRank", ADAM),
+    "full_rank, network": ("FullRank", ADAM | {"cover": "network"}),
+    "last_layer": ("LastLayer", ADAM),
+    "laplace, diagonal": ("LaplaceDiagonal", ADAM),
+    "laplace, last layer": ("LaplaceLastLayer", ADAM),
+    "dropout": ("Dropout", ADAM),
+    "concrete_dropout": ("ConcreteDropout", ADAM),
+    "sgld": ("SGMCMC", CHAINS | {"optimizer": partial(SGLD, lr=1e-3)}),
+    "psgld": ("SGMCMC", CHAINS | {"optimizer": partial(PreconditionedSGLD, lr=1e-3)}),
+    "sghmc": ("SGMCMC", CHAINS | {"optimizer": partial(SGHMC, lr=3e-4, friction=0.03)}),
+    "langevin": ("SGMCMC", CHAINS | {"optimizer": partial(AdamLangevin, lr=1e-3)}),
+}
+UPDATES = 5000
+SIDES = ((-1.2, -0.4), (0.4, 1.2))
+ON, AROUND, FAR = (
+    torch.cat([torch.linspace(low, high, 6, dtype=torch.float64) for low, high in spans])[:, None]
+    for spans in (SIDES, ((-2.0, -1.3), (-0.3, 0.3), (1.3, 2.0)), ((-4.0, -3.0), (3.0, 4.0)))
+)
+INPUTS = torch.cat([ON, AROUND, FAR])
+
+
+def data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    low, high = torch.tensor(SIDES, dtype=torch.float64).repeat_interleave(20, 0).unbind(1)
+    x = low + (high - low) * torch.rand(40, generator=generator, dtype=torch.float64)
+    y = torch.sin(3 * x) + SIGMA * torch.randn(40, generator=generator, dtype=torch.float64)
+    return x[:, None], y
+
+
+def network() -> Network:
+    return mlp((1,), 1, hidden=[50], prior=[50])
+
+
+def reference(file: Path) -> NUTS:
+    """NUTS, sampled or from the file."""
+    torch.manual_seed(0)
+    posterior = NUTS(network(), warmup=200, samples=200, likelihood=Gaussian(SIGMA)).double()
+    if not file.exists():
+        begin = time.process_time()
+        divergences = posterior.fit(*data())
+        state = posterior.state_dict()
+        torch.save({"state": state, "divergences": divergences, "seconds": time.process_time() - begin}, file)
+    kept = torch.load(file)
+    posterior.load_state_dict(kept["state"])
+    f = posterior.chains(INPUTS)[..., 0]
+    print(
+        f"NUTS: {f.shape[0]} chains of {f.shape[1]}, R-hat of f at most {rhat(f).max():.3f}, ESS at least "
+        f"{ess_bulk(f).min():.0f}, divergences {kept['divergences']}, {kept['seconds']:.0f} s of CPU\n"
+    )
+    return posterior
+
+
+def fitted(name: str) -> Posterior | None:
+    """The posterior of that name, taught the data, or None where there is none."""
+    kind, options = POSTERIORS[name]
+    make: Callable | None = getattr(posteriors, kind, None)
+    if make is None:
+        return None
+    torch.manual_seed(1)
+    posterior = make(network(), likelihood=Gaussian(SIGMA), **options).double()
+    posterior.fit(*data(), updates=UPDATES, progress=False)
+    return posterior
+
+
+def distance(f: Tensor, g: Tensor) -> Tensor:
+    """1-Wasserstein distance of each column's draws, by their quantiles: [n, inputs] and [m, inputs] -> [inputs]."""
+    levels = (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+    return (f.quantile(levels, 0) - g.quantile(levels, 0)).abs().mean(0)
+
+
+def row(name: str, f: Tensor, exact: Tensor, seconds: float) -> str:
+    """A line of the table: draws [n, inputs] against the reference's."""
+    parts = [len(ON), len(AROUND), len(FAR)]
+    on, around, _ = (part.mean() for part in distance(f, exact).split(parts))
+    (near, _, far), (exact_near, _, exact_far) = (
+        [part.mean() for part in draws.std(0).split(parts)] for draws in (f, exact)
+    )
+    near, far = near / exact_near, far / exact_far
+    return f"| {name} | {on:.3f} | {around:.3f} | {near:.2f} | {far:.2f} | {far / near:.2f} | {seconds:.0f} |"
+
+
+@torch.no_grad()
+def main() -> None:
+    torch.set_num_threads(1)
+    file, *names = sys.argv[1:]
+    chains = reference(Path(file)).chains(INPUTS)[..., 0]
+    exact = chains.flatten(0, 1)
+    print("| posterior | W1 on the data | W1 around it | sd on the data | sd far away | ratio | s of CPU |")
+    print("|---|---|---|---|---|---|---|")
+    half, other = chains[::2].flatten(0, 1), chains[1::2].flatten(0, 1)
+    print(row("NUTS, two chains against the other two", half, other, 0.0))
+    for name in names or POSTERIORS:
+        begin = time.process_time()
+        with torch.enable_grad():
+            posterior = fitted(name)
+        if posterior is not None:
+            f = posterior.sample(INPUTS, 400)[..., 0]
+            print(row(name, f, exact, time.process_time() - begin), flush=True)
+
+
+if __name__ == "__main__":
+    main()
