@@ -108,8 +108,8 @@ class Network:
                 shifted = torch.where(unit >= 0, unit + units, -1)
                 columns.append([t.flatten() for t in (*numbers, shifted, feature, torch.full(p.shape, gain))])
                 units += used
-        layer, fan_in, unit, feature, gain = (torch.cat(parts) for parts in zip(*columns, strict=True))
-        return Layout(layer, fan_in, unit, feature, gain, [name for name, _ in modules] + ["head"], units)
+        joined = [torch.cat(parts) for parts in zip(*columns, strict=True)]
+        return Layout._make([*joined, [name for name, _ in modules] + ["head"], units])
 
     def init(self) -> Tensor:
         """Fresh weights by the layers' own initialisation, [P]."""
