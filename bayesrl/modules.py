@@ -39,7 +39,8 @@ class OneHotLinear(nn.Module):
         nn.init.normal_(self.weight[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.embedding(x, self.weight, padding_idx=self.categories).sum(-2) + self.bias
+        rows = nn.functional.embedding(x, self.weight, padding_idx=self.categories)
+        return (rows * (x != self.categories)[..., None]).sum(-2) + self.bias  # also of weights that are drawn
 
 
 class MLP(nn.Sequential):
