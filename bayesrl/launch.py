@@ -31,6 +31,7 @@ from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.envs.workers import WorkerError
 from bayesrl.evaluation import evaluate as play
 from bayesrl.logger import Logger
+from bayesrl.policy import Policy
 from bayesrl.posteriors import Learner
 from bayesrl.rollout import DeviceEnvironments, Environments, Rollout
 from bayesrl.run import Cadence, DivergedError, Run, Solve, Stop
@@ -169,7 +170,7 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     elif resuming:
         _warn(f"{run_dir} has no checkpoint yet: beginning anew")
     step = 0 if state is None else state["step"]
-    places.describe(run_dir, config, envs.spec, step)
+    places.describe(run_dir, config, envs, step)
     run = Run(
         run_dir,
         rollout,
@@ -198,8 +199,8 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     return run
 
 
-def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device) -> Agent:
-    """The agent of a configuration, on its device, not trained."""
+def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory: bool = True) -> Agent:
+    """The agent of a configuration, on its device, not trained; without `memory` its replay holds next to nothing."""
     pyro.enable_validation(False)
     torch.distributions.Distribution.set_default_validate_args(False)
     parts: dict[str, Any] = {"spec": spec}
@@ -214,6 +215,8 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device) -> Agen
             parts["posterior"] = instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(
                 device
             )
+        if not memory:
+            parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
     for name in ("exploration", "tracking"):
         with _building(name):
             parts[name] = instantiate(config[name], _convert_="all").to(device)
@@ -291,10 +294,24 @@ def _trained(words: dict[str, str], num_envs: int, memory: bool = False) -> tupl
     device = find_device(words["device"])
     torch.set_num_threads(config.threads)
     envs = evaluation_environments(config, num_envs, device)
-    agent = build_agent(config, envs.spec._replace(num_envs=config.env.num_envs), device)
+    agent = build_agent(config, envs.spec._replace(num_envs=config.env.num_envs), device, memory)
     state = Checkpoints(run_dir).load(agent.replay if memory else None, _warn)
     agent.load_state_dict(state["agent"])
     return config, agent, envs, state["step"]
+
+
+def policy(run_dir: Path, device: str = "cpu") -> Policy:
+    """The policy of a run at its newest checkpoint; builds no environment and no memory.
+
+    Raises:
+        CheckpointError: no run of bayesrl.train, or one whose files are missing or cut short.
+        ConfigError: a device that does not exist here.
+    """
+    config, found = places.stored(run_dir), find_device(device)
+    spec, observations, actions = places.described(run_dir)
+    agent = build_agent(config, spec, found, memory=False)
+    agent.load_state_dict(Checkpoints(run_dir).load(None, _warn)["agent"])
+    return Policy(agent, spec, observations, actions)
 
 
 # --- the command line ------------------------------------------------------------------------------------------

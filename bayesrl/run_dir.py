@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import torch
+from gymnasium import Space
 from omegaconf import DictConfig, OmegaConf
 
 from bayesrl.agent import EnvSpec
 from bayesrl.checkpoint import CheckpointError, replace
 from bayesrl.config import ConfigError
+from bayesrl.envs.spaces import from_json, to_json
+from bayesrl.rollout import Environments
 
 PACKAGES = ("bayesrl", "torch", "pyro-ppl", "gymnasium", "numpy", "hydra-core", "tensorboard")
 
@@ -100,8 +104,8 @@ def stored(run_dir: Path) -> DictConfig:
     return config  # type: ignore[return-value]
 
 
-def describe(run_dir: Path, config: DictConfig, spec: EnvSpec, step: int = 0) -> None:
-    """Keep the resolved configuration, and in `run.json` versions, commit and command of every start of the run."""
+def describe(run_dir: Path, config: DictConfig, envs: Environments, step: int = 0) -> None:
+    """Keep the resolved configuration, and in `run.json` spaces, versions, commit and command of every start."""
     kept = OmegaConf.merge(config, {"resume": None, "run_dir": str(run_dir)})
     replace(run_dir / "config.yaml", OmegaConf.to_yaml(kept, resolve=True).encode())
     versions: dict[str, str] = {"python": sys.version.split()[0]}
@@ -115,16 +119,41 @@ def describe(run_dir: Path, config: DictConfig, spec: EnvSpec, step: int = 0) ->
         "command": sys.argv,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    about = {**start, "environment": {"vectorization": config.env.vectorization, **named(spec)}, "resumed": []}
+    environment = {
+        "vectorization": config.env.vectorization,
+        **named(envs.spec),
+        "observation_space": to_json(envs.env.single_observation_space),
+        "action_space": to_json(envs.env.single_action_space),
+    }
+    about = {**start, "environment": environment, "resumed": []}
     with contextlib.suppress(OSError, ValueError):
         earlier = json.loads((run_dir / "run.json").read_text())
-        about = {**earlier, "resumed": [*earlier["resumed"], start]}
+        about = {**earlier, "environment": environment, "resumed": [*earlier["resumed"], start]}
     replace(run_dir / "run.json", (json.dumps(about, indent=2) + "\n").encode())
 
 
 def named(spec: EnvSpec) -> dict:
     """What the agent knows of its environments, for JSON."""
     return {**spec._asdict(), "shape": list(spec.shape), "dtype": str(spec.dtype)}
+
+
+def described(run_dir: Path) -> tuple[EnvSpec, Space, Space]:
+    """What `describe` kept of the environments: what the agent knows of them, and the spaces of one of them.
+
+    Raises:
+        CheckpointError: it is missing or cut short.
+    """
+    path = run_dir / "run.json"
+    try:
+        kept = json.loads(path.read_text())["environment"]
+        known = {name: kept[name] for name in EnvSpec._fields}
+        known |= {"shape": tuple(kept["shape"]), "dtype": getattr(torch, kept["dtype"].removeprefix("torch."))}
+        return EnvSpec(**known), from_json(kept["observation_space"]), from_json(kept["action_space"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"got {path}, which lacks what it should say of the environment ({type(error).__name__}: {error}), wanted "
+            f"the file that bayesrl.train wrote: restore it, or let resume={run_dir} write it again"
+        ) from error
 
 
 def commit() -> str | None:

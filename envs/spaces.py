@@ -110,3 +110,64 @@ def _dense(array: ndarray, part: Layout) -> ndarray:
 
 def _parts(space: Dict | Tuple) -> list[tuple]:
     return list(space.items()) if isinstance(space, Dict) else list(enumerate(space))
+
+
+# --- as JSON ---------------------------------------------------------------------------------------------------------
+
+
+def to_json(space: Space) -> dict:
+    """A space in numbers and texts that JSON has; `from_json` is the way back.
+
+    Raises:
+        ValueError: a kind of space that `layout` refuses too.
+    """
+    match space:
+        case Discrete():
+            return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+        case MultiDiscrete():
+            return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+        case MultiBinary():
+            return {"kind": "MultiBinary", "n": list(space.shape)}
+        case OneHot():
+            return {"kind": "OneHot", "shape": list(space.shape)}
+        case Box():
+            bounds = {name: _bound(getattr(space, name)) for name in ("low", "high")}
+            return {"kind": "Box", **bounds, "shape": list(space.shape), "dtype": str(space.dtype)}
+        case Dict():
+            return {"kind": "Dict", "spaces": {key: to_json(part) for key, part in space.items()}}
+        case Tuple():
+            return {"kind": "Tuple", "spaces": [to_json(part) for part in space]}
+    raise ValueError(f"got the space {space}, wanted Box, Discrete, MultiBinary, MultiDiscrete, Dict or Tuple")
+
+
+def from_json(node: dict) -> Space:
+    """The space that `to_json` wrote down."""
+    match node:
+        case {"kind": "Discrete", "n": n, "start": start}:
+            return Discrete(n, start=start)
+        case {"kind": "MultiDiscrete", "nvec": nvec, "start": start}:
+            return MultiDiscrete(nvec, start=start)
+        case {"kind": "MultiBinary", "n": n}:
+            return MultiBinary(n)
+        case {"kind": "OneHot", "shape": shape}:
+            return OneHot(tuple(shape))
+        case {"kind": "Box", "low": low, "high": high, "shape": shape, "dtype": dtype}:
+            ends = (_unbound(low, -np.inf, shape), _unbound(high, np.inf, shape))
+            return Box(*(end.astype(dtype) for end in ends), shape=tuple(shape), dtype=np.dtype(dtype))
+        case {"kind": "Dict", "spaces": spaces}:
+            return Dict({key: from_json(part) for key, part in spaces.items()})
+        case {"kind": "Tuple", "spaces": spaces}:
+            return Tuple([from_json(part) for part in spaces])
+    raise ValueError(f"got {node}, wanted a space that `to_json` wrote")
+
+
+def _bound(bound: ndarray) -> list:
+    """Flat, or one number where all are equal; None where infinite, which JSON has no number for."""
+    flat = [None if np.isinf(x) else x for x in bound.ravel().tolist()]
+    return flat[:1] if len(set(flat)) == 1 else flat
+
+
+def _unbound(flat: list, infinite: float, shape: list[int]) -> ndarray:
+    """What `_bound` was given."""
+    values = np.array([infinite if x is None else x for x in flat])
+    return np.broadcast_to(values, shape) if len(flat) == 1 else values.reshape(shape)

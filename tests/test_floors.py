@@ -16,7 +16,7 @@ FLOORS = [
     },
     {
         "bayesrl.agents", "bayesrl.rollout", "bayesrl.evaluation", "bayesrl.tracker", "bayesrl.logger",
-        "bayesrl.checkpoint", "bayesrl.run", "bayesrl.testing", "bayesrl.explanation",
+        "bayesrl.checkpoint", "bayesrl.run", "bayesrl.testing", "bayesrl.explanation", "bayesrl.policy",
     },
 ]  # fmt: skip
 FILES = [path for folder in ("bayesrl", "agents", "envs") for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -1,5 +1,7 @@
 """What an agent sees of each space, written out."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscr
 from gymnasium.vector.utils import batch_space
 
 from bayesrl.envs import flatten, layout
-from bayesrl.envs.spaces import OneHot
+from bayesrl.envs.spaces import OneHot, from_json, to_json
 
 IMAGE = Box(0, 255, (2, 2, 1), np.uint8)
 FLOAT = Box(-1, 1, (2,), np.float32)
@@ -98,3 +100,20 @@ def test_a_vector_environment_s_batches_are_what_flatten_takes():
 def test_other_spaces_are_refused_in_one_sentence(space):
     with pytest.raises(ValueError, match=r"got observation space .*, wanted Box, Discrete, .*; wrap the environment"):
         layout(space)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Discrete(3, start=-2),
+        MultiDiscrete([2, 5], start=[1, 0]),
+        MultiBinary([2, 3]),
+        OneHot((4, 4)),
+        Box(0, 255, (3, 3, 1), np.uint8),
+        Box(np.array([-np.inf, 0.1], np.float32), np.array([1.0, np.inf], np.float32)),
+        Dict({"b": Tuple([Box(-np.inf, np.inf, (2, 2)), Discrete(2)]), "a": OneHot((3,))}),
+    ],
+)
+def test_json_gives_the_same_space(space):
+    again = from_json(json.loads(json.dumps(to_json(space), allow_nan=False)))
+    assert again == space and type(again) is type(space) and layout(again) == layout(space)

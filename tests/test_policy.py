@@ -1,0 +1,198 @@
+"""A trained agent taken away: raw observations in, the action of its evaluation and the spread of its Q out."""
+
+import json
+import math
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict, Discrete
+from test_resume import TINY, train
+
+import bayesrl
+from bayesrl.agents.bayes_dqn import BayesDQN
+from bayesrl.agents.uniform import Uniform
+from bayesrl.checkpoint import CheckpointError
+from bayesrl.network import mlp, recurrent
+from bayesrl.policy import Policy
+from bayesrl.posteriors import Ensemble
+from bayesrl.rollout import Environments, Rollout
+from bayesrl.run_dir import described
+from bayesrl.td import at
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    run = tmp_path_factory.mktemp("policy") / "run"
+    train("steps=200", f"run_dir={run}", "agent.capacity=5000", *TINY)
+    return run
+
+
+class Keyed(gym.Env):
+    """A Dict observation; actions are 5, 6 and 7, of which the mask allows one in turn."""
+
+    observation_space = Dict({"a": Box(-1, 1, (2,), np.float32), "b": Discrete(3)})
+    action_space = Discrete(3, start=5)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._out()
+
+    def _out(self):
+        self.mask = np.arange(3) == self.t % 3
+        return {"a": np.full(2, self.t / 9, np.float32), "b": self.t % 3}, {"action_mask": self.mask}
+
+    def step(self, action):
+        assert self.mask[action - 5]
+        self.t += 1
+        return *(out := self._out())[:1], float(self.t), self.t == 7, False, out[1]
+
+
+def trained(env: gym.Env, network, steps: int = 40) -> tuple[BayesDQN, Policy]:
+    envs = Environments(gym.vector.SyncVectorEnv([lambda: env], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP))
+    envs.reset(seed=0)
+    torch.manual_seed(0)
+    agent = BayesDQN(envs.spec, Ensemble(network(envs.spec), members=4), learning_starts=10, batch_size=8)
+    rollout = Rollout(agent, envs)
+    for _ in range(steps):
+        rollout.step()
+    return agent, Policy(agent, envs.spec, env.observation_space, env.action_space)
+
+
+def test_it_builds_no_environment_and_no_memory(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for builder in ("environments", "evaluation_environments"):
+        monkeypatch.setattr(f"bayesrl.launch.{builder}", None)
+    policy = bayesrl.load(run)
+    assert policy.agent.replay.T < 10
+    assert policy.observation_space == gym.make("CartPole-v1").observation_space
+
+
+def test_one_and_many_by_hand(run) -> None:
+    policy, env = bayesrl.load(run), gym.make("CartPole-v1")
+    obs = np.stack([env.reset(seed=seed)[0] for seed in range(5)])
+    action, uncertainty = policy(obs)
+    agent, flat = policy.agent, torch.from_numpy(obs)
+    assert torch.equal(torch.from_numpy(action), agent.greedy(flat))
+    z = agent.posterior.index(100, torch.Generator().manual_seed(0))
+    q = agent.posterior.expected(z, agent.scaling.obs(flat)) * agent.scaling.scale
+    expected = at(q, torch.from_numpy(action).expand(100, -1)).std(0, correction=0)
+    assert uncertainty == pytest.approx(expected.detach().numpy()) and (uncertainty > 0).all()
+    policy.reset()
+    for row in range(5):
+        one, unsure = policy(obs[row])
+        assert one == action[row] and unsure == pytest.approx(uncertainty[row], rel=1e-5)
+        env.step(one)
+
+
+def test_it_plays_as_evaluation_does(run) -> None:
+    """The action is the evaluation's, step by step, in the environment itself."""
+    policy, env = bayesrl.load(run), gym.make("CartPole-v1")
+    obs, _ = env.reset(seed=3)
+    done = False
+    while not done:
+        action, _ = policy(obs)
+        assert action == int(policy.agent.greedy(torch.from_numpy(obs)[None]))
+        obs, _, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+
+
+def test_a_draw_is_one_function(run) -> None:
+    policy, obs = bayesrl.load(run), np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    posterior, scaling = policy.agent.posterior, policy.agent.scaling
+    acted = []
+    for seed in range(6):
+        drawn = policy.draw(seed)
+        z = posterior.index(1, torch.Generator().manual_seed(seed))
+        wanted = posterior.expected(z, scaling.obs(torch.from_numpy(obs)))[0].argmax(-1)
+        acted.append(drawn(obs)[0])
+        assert torch.equal(torch.from_numpy(acted[-1]), wanted)
+        assert (acted[-1] == policy.draw(seed)(obs)[0]).all()
+    assert any((acted[0] != other).any() for other in acted[1:])
+
+
+def test_dicts_and_masks() -> None:
+    _, policy = trained(env := Keyed(), lambda spec: mlp(spec.shape, spec.actions))
+    obs, info = env.reset()
+    for t in range(7):
+        action, _ = policy(obs, info["action_mask"])
+        assert action == 5 + t % 3  # the only one allowed
+        obs, *_, info = env.step(action)
+    both = {"a": np.zeros((2, 2), np.float32), "b": np.array([0, 2])}
+    policy.reset()
+    assert policy(both, np.array([[False, True, False], [False, False, True]]))[0].tolist() == [6, 7]
+    with pytest.raises(ValueError, match="action_mask"):
+        policy(both)
+    with pytest.raises(ValueError, match="keys"):
+        policy({"a": both["a"]}, [True] * 3)
+
+
+def test_a_recurrent_agent_carries_its_window() -> None:
+    class Open(Keyed):
+        def _out(self):
+            return super()._out()[0], {}
+
+        def step(self, action):
+            self.mask = [True] * 3
+            return super().step(action)
+
+    agent, policy = trained(env := Open(), lambda spec: recurrent(spec.shape, spec.actions, history=3, units=4))
+    obs, _ = env.reset()
+    seen = None
+    for t in range(6):
+        row = torch.tensor([[*obs["a"], *np.eye(3)[obs["b"]]]], dtype=torch.float32)
+        seen = agent.see(row, torch.tensor([t == 0]), seen)
+        assert policy(obs)[0] == 5 + int(agent.greedy(seen))
+        assert torch.equal(policy._seen, seen)
+        obs, *_ = env.step(5)
+    policy(obs, start=[True])
+    alone = policy._seen
+    policy.reset()
+    policy(obs)
+    assert torch.equal(alone, policy._seen) and not alone[:, :2].any()
+
+
+def test_an_agent_without_values_acts_and_says_that_it_does_not_know(run) -> None:
+    spec, *spaces = described(run)
+    policy = Policy(Uniform(spec), spec, *spaces)
+    action, uncertainty = policy(np.zeros(4, np.float32))
+    assert action in (0, 1) and math.isnan(uncertainty)
+    with pytest.raises(ValueError, match="posterior over values"):
+        policy.draw()
+
+
+@pytest.mark.parametrize("obs", [np.zeros(3), np.zeros((2, 3)), np.full(4, np.nan), 1.0])
+def test_wrong_observations(obs, run) -> None:
+    with pytest.raises(ValueError, match=r"got .*, wanted"):
+        bayesrl.load(run)(obs)
+
+
+def test_another_number_of_environments_needs_a_reset(run) -> None:
+    policy = bayesrl.load(run)
+    policy(np.zeros((2, 4), np.float32))
+    with pytest.raises(ValueError, match="reset"):
+        policy(np.zeros((3, 4), np.float32))
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"environment": {"shape": [4]}}', "[1]"])
+def test_a_broken_description_is_told(content: str, run, tmp_path) -> None:
+    for name in ("config.yaml", "run.json"):
+        (tmp_path / name).write_text((run / name).read_text())
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"run\.json"):
+        bayesrl.load(tmp_path)
+
+
+def test_the_description_is_plain_json(run) -> None:
+    """As other programs read it, without Infinity or NaN."""
+
+    def refuse(constant: str):
+        raise AssertionError(constant)
+
+    json.loads((run / "run.json").read_text(), parse_constant=refuse)
+
+
+def test_there_is_no_run(tmp_path) -> None:
+    with pytest.raises(CheckpointError, match=r"config\.yaml"):
+        bayesrl.load(tmp_path / "nowhere")
