@@ -180,7 +180,9 @@ def parse(text: str, problems: list[str]) -> Override | None:
         problems.append(f"got {text}, wanted key=value, such as steps=1000: quote special characters")
         return None
     if override.is_sweep_override():
-        problems.append(f"got {text}, wanted one value: start a run for each, or put a text with commas in quotes")
+        problems.append(
+            f"got {text}, wanted one value: add --multirun for a run of each, or put a text with commas in quotes"
+        )
         return None
     return override
 

@@ -64,16 +64,15 @@ def command(argv: list[str], function: Callable[[list[str]], int]) -> int:
 
 def train(argv: list[str]) -> int:
     """Train from command-line words; returns 0, or 128 + the signal that ended training early."""
-    dirs, words, show = _options(argv)
+    dirs, words, show = options(argv)
     resume = next((w.partition("=")[2].strip("'\"") for w in words if w.startswith("resume=")), "null")
     resuming = resume not in ("null", "")
-    checks = (_device_problems, _environment_problems)
     if resuming:
         run_dir = Path(resume)
         words = [w for w in words if not w.startswith("resume=")]
-        config = cfg.resumed(places.stored(run_dir), words, checks)
+        config = cfg.resumed(places.stored(run_dir), words, CHECKS)
     else:
-        config = cfg.load(words, dirs, checks)
+        config = cfg.load(words, dirs, CHECKS)
     if show:
         print(OmegaConf.to_yaml(config, resolve=True))
         return 0
@@ -317,7 +316,7 @@ def policy(run_dir: Path, device: str = "cpu") -> Policy:
 # --- the command line ------------------------------------------------------------------------------------------
 
 
-def _options(argv: list[str]) -> tuple[list[str], list[str], bool]:
+def options(argv: list[str]) -> tuple[list[str], list[str], bool]:
     """Directories, overrides, and whether only to show the configuration."""
     dirs, words, show = [], [], False
     rest = iter(argv)
@@ -332,12 +331,8 @@ def _options(argv: list[str]) -> tuple[list[str], list[str], bool]:
             dirs.append(value if equals else next(rest, ""))
             if not Path(dirs[-1]).is_dir():
                 raise ConfigError([f"got {option} {dirs[-1]}, wanted a directory of configuration groups"])
-        elif option in ("--multirun", "-m"):
-            raise ConfigError(
-                [f"got {option}, wanted one run at a time: start the command once for each configuration"]
-            )
         elif word.startswith("-"):
-            raise ConfigError([f"got the option {word}, wanted --help, --cfg job or --config-dir DIR"])
+            raise ConfigError([f"got the option {word}, wanted --help, --cfg job, --config-dir DIR or --multirun"])
         else:
             words.append(word)
     return dirs, words, show
@@ -376,6 +371,9 @@ def _environment_problems(config: DictConfig) -> list[str]:
     except EnvError as error:
         return [str(error)]
     return []
+
+
+CHECKS = (_device_problems, _environment_problems)  # of a sound configuration
 
 
 def _warn(text: str) -> None:

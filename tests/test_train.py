@@ -164,7 +164,7 @@ def test_continuous_actions(fails) -> None:
     assert "wanted Discrete" in fails("env.id=Pendulum-v1")
 
 
-@pytest.mark.parametrize("option", ["--multirun", "-m", "--info", "--cfg=all", "--config-dir=nowhere"])
+@pytest.mark.parametrize("option", ["--info", "--cfg=all", "--config-dir=nowhere"])
 def test_options(option: str, fails) -> None:
     assert "wanted" in fails(option)
 
