@@ -345,6 +345,7 @@ def _check_node(node: Any, where: str) -> list[str]:
 
 
 def only_accepted(target: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """Those of `parts` that the target's signature names."""
+    """Those of `parts` that the target's signature takes."""
     parameters = inspect.signature(functools.partial(get_object(target))).parameters
-    return {name: part for name, part in parts.items() if name in parameters}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {name: part for name, part in parts.items() if takes_any or name in parameters}

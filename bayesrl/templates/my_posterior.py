@@ -1,0 +1,40 @@
+"""MyPosterior: a distribution over the weights of one network."""
+
+from functools import partial
+
+import torch
+from bayesrl.likelihoods import Gaussian
+from bayesrl.optim import Adam
+from bayesrl.posteriors.base import WeightSpace
+from torch import nn
+
+
+class MyPosterior(WeightSpace):
+    """Weights theta + scale z with z ~ N(0, I): a Gaussian of fixed width around a point that is learned.
+
+    A posterior says `index` and `weights`; equal z, same function, until the next update.
+
+    Arguments:
+        network: f(theta, x); P weights.
+        likelihood: output -> distribution of the target.
+        optimizer: parameters -> torch optimiser.
+        scale: standard deviation of every weight.
+    """
+
+    draws = 5  # that one update teaches
+
+    def __init__(self, network, likelihood=None, optimizer=None, scale=0.03):
+        super().__init__()
+        if scale < 0:
+            raise ValueError(f"got scale={scale}, wanted 0 or more: give posterior.scale")
+        self.network, self.likelihood, self.scale = network, likelihood or Gaussian(0.1), scale
+        self.theta = nn.Parameter(network.init())
+        self.optimizer = (optimizer or partial(Adam, lr=5e-4))(list(self.parameters()))
+
+    def index(self, n, generator=None):
+        """[n, P]"""
+        return torch.randn(n, len(self.theta), generator=generator, device=self.theta.device, dtype=self.theta.dtype)
+
+    def weights(self, z):
+        """[n, P] -> [n, P]"""
+        return self.theta + self.scale * z

@@ -1,0 +1,29 @@
+"""MyPosterior keeps the laws of posteriors, and its own."""
+
+import pytest
+import torch
+from bayesrl.network import mlp
+from bayesrl.testing import PosteriorContract
+
+from my_posterior import MyPosterior
+
+
+class TestMyPosterior(PosteriorContract):
+    def make(self, network):
+        return MyPosterior(network)
+
+
+def test_the_width_is_the_one_asked_for():
+    posterior = MyPosterior(mlp((3,), 2), scale=0.5)
+    away = posterior.weights(posterior.index(100)) - posterior.theta
+    assert abs(away.std().item() - 0.5) < 0.01
+
+
+def test_without_width_it_is_one_function():
+    posterior, x = MyPosterior(mlp((3,), 2), scale=0.0), torch.randn(7, 3)
+    assert torch.equal(*posterior(posterior.index(2), x))
+
+
+def test_a_negative_width_is_refused():
+    with pytest.raises(ValueError, match="wanted 0 or more"):
+        MyPosterior(mlp((3,), 2), scale=-1.0)
