@@ -288,7 +288,7 @@ class ReturnCalibration(nn.Module):
 
     Arguments:
         num_envs: E.
-        window: episodes whose PIT values are kept, and the coverage is averaged over.
+        window: episodes whose PIT values and errors are kept, and the coverage is averaged over.
     """
 
     value: Tensor
@@ -296,6 +296,7 @@ class ReturnCalibration(nn.Module):
     quantiles: Tensor
     noise: Tensor
     pits: Tensor
+    squares: Tensor
     counts: Tensor
 
     def __init__(self, num_envs: int, window: int = 100) -> None:
@@ -305,6 +306,7 @@ class ReturnCalibration(nn.Module):
         self.register_buffer("quantiles", torch.full((19, num_envs), torch.nan))
         self.register_buffer("noise", torch.zeros(()))  # variance of the return around the value
         self.register_buffer("pits", torch.full((window,), torch.nan))
+        self.register_buffer("squares", torch.full((2, window), torch.nan))  # of the errors, and as predicted
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))  # scored, left out
 
     def predict(self, env: Tensor, draws: Tensor) -> None:
@@ -321,8 +323,11 @@ class ReturnCalibration(nn.Module):
             return
         predicted = self.quantiles[:, env]
         rank = ((predicted < discounted).sum() + (predicted <= discounted).sum()) / 2
-        self.pits[self.counts[0] % len(self.pits)] = (rank + 0.5) / 20
-        excess = (discounted - self.value[env]).square() - self.variance[env]
+        slot = self.counts[0] % len(self.pits)
+        self.pits[slot] = (rank + 0.5) / 20
+        error = (discounted - self.value[env]).square()
+        self.squares[:, slot] = torch.stack([error, self.variance[env] + self.noise.clamp(min=0)])
+        excess = error - self.variance[env]
         rate = max(1 / (int(self.counts[0]) + 1), 1 / 50)
         self.noise += rate * (excess - self.noise)
         self.counts[0] += 1
@@ -336,6 +341,15 @@ class ReturnCalibration(nn.Module):
     def coverage(self) -> float:
         """Share of the last `window` scored episodes whose return lay in its band; NaN before the first."""
         return float((self.scored - 0.5).abs().lt(0.475).float().mean())
+
+    @property
+    def error(self) -> tuple[float, float]:
+        """Of the last scored episodes, in return units: the root mean squared error, and the one that was predicted.
+
+        Equal where calibrated; the first is above the second where the posterior is too sure; NaN before the first.
+        """
+        error, predicted = self.squares.nanmean(1).sqrt().tolist()
+        return error, predicted
 
     @property
     def scored(self) -> Tensor:

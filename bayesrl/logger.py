@@ -42,6 +42,8 @@ TAGS: dict[str, str] = {
     "uncertainty/collapsed": "1 where the draws differ by less than a thousandth of the Q-values' size: the posterior has become a point and explores no more.",
     "calibration/return_coverage_90": "Share of the last 100 terminated episodes whose discounted return lay in the 90 % band predicted at their first state, before anything of them was stored; 0.9 is calibrated.",
     "calibration/return_ece": "Quantile calibration error: mean distance between 20 levels and the share of the last 100 returns below the quantile predicted for them; 0 is calibrated, .03 is chance.",
+    "calibration/return_rmse": "Root mean squared error of the value predicted at the first state against the discounted return, over the last 100 terminated episodes, in return units.",
+    "calibration/return_std": "The error that was predicted for the same episodes, epistemic and aleatoric together, in return units; equal to calibration/return_rmse where calibrated, below it where too sure.",
     "calibration/episodes_scored": "Episodes the coverage has been computed from, so far.",
     "calibration/episodes_truncated": "Truncated episodes, which have no realised return and are left out, so far.",
     "time/fps": "Transitions per second since the last row.",
@@ -70,6 +72,10 @@ LAYOUT = {
     },
     "calibration and posterior": {
         "coverage of the 90 % band": ["Multiline", ["calibration/return_coverage_90"]],
+        "error of the return predicted at the start": [
+            "Multiline",
+            ["calibration/return_rmse", "calibration/return_std"],
+        ],
         "calibration error of the return's quantiles": ["Multiline", ["calibration/return_ece"]],
         "ELBO terms": ["Multiline", ["train/nll", "train/kl"]],
     },

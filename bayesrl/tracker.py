@@ -79,6 +79,8 @@ class Tracker:
                 "uncertainty/start_value_p95": high,
                 "calibration/return_coverage_90": self.calibration.coverage,
                 "calibration/return_ece": self.calibration.ece,
+                "calibration/return_rmse": self.calibration.error[0],
+                "calibration/return_std": self.calibration.error[1],
                 "calibration/episodes_scored": int(self.calibration.counts[0]),
                 "calibration/episodes_truncated": int(self.calibration.counts[1]),
             }
@@ -100,7 +102,8 @@ class Tracker:
     def restore(self, state: dict) -> None:
         """Put back what `state` gave."""
         self.generator.set_state(state["generator"])
-        self.calibration.load_state_dict(state["calibration"])
+        # Over what it has now, since a checkpoint of an earlier version knows less.
+        self.calibration.load_state_dict(self.calibration.state_dict() | state["calibration"])
         self.recent.extend(
             () if state["recent"] is None else state["recent"].to(self.calibration.value.device).unbind()
         )

@@ -71,6 +71,7 @@ def test_an_episode_is_scored_by_the_band_of_before():
     # Phi(2 / 2) = .841 lies in the bin around .825.
     assert calibration.scored.tolist() == pytest.approx([0.975, 0.825])
     assert calibration.coverage == 0.5 and calibration.noise_std == 2
+    assert calibration.error == pytest.approx((2, 2**0.5))  # predicted 0, and then 2
 
 
 def test_an_episode_nobody_predicted_is_not_scored():

@@ -60,3 +60,11 @@ def test_the_state_goes_round():
     assert torch.equal(tracker.generator.get_state(), other.generator.get_state())
     assert (other.returns, other.lengths, other.start) == (tracker.returns, tracker.lengths, tracker.start)
     assert torch.equal(torch.stack([*other.recent]), torch.stack([*tracker.recent]))
+
+
+def test_a_state_of_an_earlier_version_goes_round():
+    state = run(3)[0].state()
+    state["calibration"] = {name: value for name, value in state["calibration"].items() if name != "squares"}
+    other = Tracker(1, seed=5)
+    other.restore(state)
+    assert other.calibration.counts.tolist() == [1, 0] and math.isnan(other.calibration.error[0])
