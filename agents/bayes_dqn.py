@@ -41,6 +41,9 @@ class BayesDQN(nn.Module):
         batch_size: B.
         capacity: of the replay, in transitions.
         learning_starts: steps stored before the first update.
+
+    Raises:
+        ValueError: continuous actions, or numbers that make no sense.
     """
 
     seen: Tensor | None
@@ -60,6 +63,11 @@ class BayesDQN(nn.Module):
         learning_starts: int = 500,
     ) -> None:
         super().__init__()
+        if spec.bounds is not None:
+            raise ValueError(
+                f"got continuous actions of {spec.actions} numbers, wanted discrete ones, because Q-learning compares "
+                "all of them: choose agent=psrl, or wrap the environment so that it offers a few representative ones"
+            )
         if batch_size < 1 or capacity < 1:
             raise ValueError(f"got batch_size={batch_size}, capacity={capacity}, wanted at least 1 of each")
         device = next(posterior.parameters()).device

@@ -1,4 +1,4 @@
-"""`uniform`: any allowed action with equal probability; the yardstick that learns nothing."""
+"""`uniform`: any allowed action with equal probability, discrete or continuous; the yardstick that learns nothing."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class Uniform(nn.Module):
         self.spec = spec
 
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
-        scores = torch.rand(len(obs), self.spec.actions, device=obs.device)
-        return (scores if mask is None else scores.masked_fill(~mask, -1)).argmax(-1)
+        return self.choose(torch.rand(len(obs), self.spec.actions, device=obs.device), mask)
 
     def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
         return obs
@@ -40,8 +39,14 @@ class Uniform(nn.Module):
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Random too, from a generator of its own: the same for the same batch of observations."""
         seed = int(obs.double().sum().abs().nan_to_num() * 1e6) % 2**31
-        scores = torch.rand(len(obs), self.spec.actions, generator=Generator().manual_seed(seed)).to(obs.device)
-        return (scores if mask is None else scores.masked_fill(~mask, -1)).argmax(-1)
+        noise = torch.rand(len(obs), self.spec.actions, generator=Generator().manual_seed(seed)).to(obs.device)
+        return self.choose(noise, mask)
+
+    def choose(self, noise: Tensor, mask: Tensor | None) -> Tensor:
+        """From uniform numbers [E, A] on [0, 1)."""
+        if self.spec.bounds is not None:
+            return 2 * noise - 1
+        return (noise if mask is None else noise.masked_fill(~mask, -1)).argmax(-1)
 
     def forecast(self, obs: Tensor, generator: Generator) -> None:
         return None

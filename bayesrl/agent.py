@@ -1,6 +1,6 @@
 """The agent protocol, and what passes between an agent and its environments.
 
-Shapes: E environments, A actions, B batch.
+Shapes: E environments, A actions (or numbers of a continuous one), B batch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ class EnvSpec(NamedTuple):
     Attributes:
         shape: of one observation as the agent sees it; Dict observations are flat.
         dtype: torch.float32; torch.uint8 for pixels; torch.int64 for indices of the ones in a binary vector.
-        actions: A, the number of discrete actions.
+        actions: A, the number of discrete actions, or of numbers in a continuous one.
         num_envs: E.
         categories: length of that binary vector; its own value as an index points to nothing. 0 without indices.
         masked: environments give `info["action_mask"]`.
+        bounds: of a continuous action, the least and the greatest of each of its A numbers in the environments' units,
+            ((A), (A)), which an agent emits as -1 and 1; None where actions are discrete.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +34,7 @@ class EnvSpec(NamedTuple):
     num_envs: int = 1
     categories: int = 0
     masked: bool = False
+    bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 class Transition(NamedTuple):
@@ -39,7 +42,7 @@ class Transition(NamedTuple):
 
     Attributes:
         obs: what was acted on, [E, *shape].
-        action: [E] int64.
+        action: [E] int64, or [E, A] float32 in [-1, 1] where continuous.
         reward: [E].
         terminated: the episode ended in the world itself, [E] bool: its value beyond is zero.
         truncated: the episode was cut, [E] bool: its value beyond is bootstrapped.
@@ -83,7 +86,7 @@ class Agent(Protocol):
     replay: Replay | None
 
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Actions [E] for obs [E, *shape]; `start` [E] bool marks episodes that begin here."""
+        """Actions [E], or [E, A] in [-1, 1], for obs [E, *shape]; `start` [E] bool marks episodes that begin here."""
 
     def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
         """What `greedy` and `forecast` are asked with, [E, *]: obs itself, or with what came before in its episode.
@@ -101,7 +104,7 @@ class Agent(Protocol):
         """One update; 0-d tensors for the log, at least `loss`."""
 
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Actions [B] of the posterior mean for what `see` gave, [B, *], without touching any random state."""
+        """Actions [B], or [B, A], of the posterior mean for what `see` gave, [B, *]; touches no random state."""
 
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast | None:
         """Draws of Q at what `see` gave, [B, *], or None for an agent without values."""

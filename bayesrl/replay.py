@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.history import follow, window
 
-FACTS = ("reward", "action", "terminated", "done", "valid")
+FACTS = ("reward", "terminated", "done", "valid")
 
 
 class Sample(NamedTuple):
     """A batch of n-step transitions.
 
     Attributes:
-        obs, action: [B, *shape] and [B], where the n steps begin.
+        obs, action: [B, *shape] and [B], or [B, A] where continuous; where the n steps begin.
         reward: sum of gamma^i r_i over them, [B]; they end with the episode, where it is shorter.
         discount: gamma^k for k steps, 0 where they end in termination, [B].
         next_obs, next_mask: after them, [B, *shape], and [B, A] or None.
@@ -90,7 +90,9 @@ class Replay(nn.Module):
             shapes["next_mask"] = ((spec.actions,), torch.bool)
         # What is one number a transition lies side by side, so that it is written at once and gathered at once; float32
         # holds actions and flags exactly.
-        shapes["facts"] = ((len(FACTS) + tags.shape[1],), torch.float32)
+        self.continuous = spec.bounds is not None
+        first = len(FACTS) + (spec.actions if self.continuous else 1)  # column of the tags
+        shapes["facts"] = ((first + tags.shape[1],), torch.float32)
         need = sum(self.T * E * math.prod(shape) * dtype.itemsize for shape, dtype in shapes.values())
         if need > (free := free_memory(device)):
             raise MemoryError(
@@ -98,9 +100,11 @@ class Replay(nn.Module):
                 f"{free / 2**30:.1f} GiB free on {device}: lower agent.capacity to {int(0.8 * free / need * capacity)}"
             )
         stored = {k: torch.zeros(self.T, E, *shape, dtype=dtype, device=device) for k, (shape, dtype) in shapes.items()}
-        self.facts, self.tags = stored.pop("facts"), tags.dtype
+        self.facts, self.tags, self.first = stored.pop("facts"), tags.dtype, first
         named = {name: self.facts[..., i] for i, name in enumerate(FACTS)}
-        self.columns = stored | named | {"tags": self.facts[..., len(FACTS) :]}  # [T, E, ...] by name
+        action = self.facts[..., len(FACTS) : first] if self.continuous else self.facts[..., len(FACTS)]
+        named |= {"action": action, "tags": self.facts[..., first:]}
+        self.columns = stored | named  # [T, E, ...] by name
         self.rows = 0  # ever written
         # In place at every step, because a captured update holds its address.
         self.register_buffer("size", torch.zeros((), device=device))
@@ -109,9 +113,12 @@ class Replay(nn.Module):
         """Store one step of every environment, over the oldest one when full."""
         i = self.rows % self.T
         _, action, reward, terminated, truncated, _, valid, _ = transition
-        numbers = (reward, action.float(), terminated.float(), (terminated | truncated).float(), valid.float())
-        facts = torch.stack(numbers, -1)
-        self.facts[i] = torch.cat((facts, tags.to(facts.dtype)), -1) if tags.shape[1] else facts
+        numbers = (reward, terminated.float(), (terminated | truncated).float(), valid.float())
+        if not self.continuous:
+            numbers = (*numbers, action.float())
+        facts = [torch.stack(numbers, -1)] + [action] * self.continuous
+        facts += [tags.float()] * (tags.shape[1] > 0)
+        self.facts[i] = torch.cat(facts, -1) if len(facts) > 1 else facts[0]
         self.columns["obs"][i] = transition.obs
         self.columns["next_obs"][i] = transition.next_obs
         if "next_mask" in self.columns:
@@ -142,7 +149,8 @@ class Replay(nn.Module):
         steps = torch.arange(self.n_step, device=index.device)[:, None]
         window = (index + steps * self.E) % (self.T * self.E)  # [n_step, B]
         facts = self.facts.flatten(0, 1)[window]
-        rewards, actions, terminated, done, valid = facts[..., : len(FACTS)].unbind(-1)
+        rewards, terminated, done, valid = facts[..., : len(FACTS)].unbind(-1)
+        action = facts[0, :, len(FACTS) : self.first]
         last, weight, reward = index, valid[0], rewards[0]
         discount, alive = torch.full_like(reward, self.discount), 1 - done[0]
         end = terminated[0]
@@ -160,13 +168,13 @@ class Replay(nn.Module):
             obs, next_obs = self.window(index), follow(self.window(last), next_obs, on, self.history)
         return Sample(
             obs=obs,
-            action=actions[0].long(),
+            action=action if self.continuous else action[:, 0].long(),
             reward=reward,
             discount=discount * (1 - end),
             next_obs=next_obs,
             next_mask=flat["next_mask"][last] if "next_mask" in flat else None,
             weight=weight,
-            tags=facts[0, :, len(FACTS) :].to(self.tags),
+            tags=facts[0, :, self.first :].to(self.tags),
             size=self.size,
         )
 

@@ -1,6 +1,7 @@
 """Rollout: environments of any autoreset mode, on the host or a device, and the loop that acts, observes and learns.
 
-Shapes: E environments, A actions. Steps count transitions: a step in which an environment was only reset is not one.
+Shapes: E environments, A actions (or numbers of a continuous one). Steps count transitions: a step in which an
+environment was only reset is not one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from torch import Tensor
 
 from bayesrl.agent import Agent, EnvSpec, Transition
+from bayesrl.envs.actions import actions
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.spaces import flatten, layout
 from bayesrl.envs.tensor_env import TensorEnv, compiled
@@ -56,21 +58,20 @@ class Environments:
         returns, lengths: of the episodes that are going on, undiscounted, [E].
 
     Raises:
-        EnvError: an observation or reward that is not finite, or a worker that died; names environment, step and index.
+        EnvError: an action space without an agent; an observation or reward that is not finite, or a worker that died:
+            names environment, step and index.
     """
 
     def __init__(self, env: gym.vector.VectorEnv, discount: float = 1.0, device: torch.device | str = "cpu") -> None:
-        space = env.single_action_space
-        if not isinstance(space, gym.spaces.Discrete):
-            raise EnvError(
-                f"got the action space {space}, wanted Discrete: Q-learning needs a finite set of actions, "
-                "wrap the environment so that it offers a few representative ones"
-            )
+        try:
+            self.actions = actions(env.single_action_space)
+        except ValueError as error:
+            raise EnvError(f"action_space: {error}") from error
         self.env, self.discount, self.device = env, discount, torch.device(device)
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        self.first_action = int(space.start)
         shape, dtype, categories = layout(env.single_observation_space)
-        self._spec = EnvSpec(shape, getattr(torch, dtype), int(space.n), env.num_envs, categories, False)
+        count, bounds = self.actions.count, self.actions.bounds
+        self._spec = EnvSpec(shape, getattr(torch, dtype), count, env.num_envs, categories, False, bounds)
         self.steps = 0
         self._prepare()
 
@@ -104,7 +105,7 @@ class Environments:
         """Begin a new episode everywhere."""
         obs, infos = self._call(self.env.reset, seed=seed)
         if self.steps == 0:
-            self._spec = self._spec._replace(masked="action_mask" in infos)
+            self._spec = self._spec._replace(masked="action_mask" in infos and self._spec.bounds is None)
         everywhere = np.ones(self.env.num_envs, dtype=bool)
         flat = self._flat(obs)
         self._check(flat)
@@ -112,9 +113,9 @@ class Environments:
         self._set(self._stage[0](flat), self._tensor(everywhere), self._mask(infos), ~everywhere)
 
     def step(self, action: Tensor) -> Transition:
-        """Take actions [E]; afterwards `obs`, `start`, `mask` and `finished` are those of the next step."""
+        """Take actions [E], or [E, A]; afterwards `obs`, `start`, `mask` and `finished` are those of the next step."""
         before, was_done = self.obs, self._done
-        obs, reward, terminated, truncated, infos = self._call(self.env.step, action.cpu().numpy() + self.first_action)
+        obs, reward, terminated, truncated, infos = self._call(self.env.step, self.actions(action.cpu()).numpy())
         self.steps += 1
         flat, mask = self._flat(obs), self._mask(infos)
         done = terminated | truncated
@@ -299,9 +300,10 @@ class DeviceEnvironments(Environments):
 
     def capture(self) -> None:
         """Compile a step, bookkeeping included, into one call; after the first `reset`."""
-        env = self.env
+        env, action = self.env, self.actions.blank(self.env.num_envs, self.device)
+        _, *noise = env.blank()
         self._transition = compiled(
-            self.transition, *env.state, env.clock, *env.blank(), self._sums, self._count, self._fault
+            self.transition, *env.state, env.clock, action, *noise, self._sums, self._count, self._fault
         )
 
     @torch.no_grad()
@@ -317,7 +319,7 @@ class DeviceEnvironments(Environments):
     @torch.no_grad()
     def step(self, action: Tensor) -> Transition:
         env, before = self.env, self.obs
-        taken = action.long().contiguous()
+        taken = action.contiguous()
         out = self._transition(*env.state, env.clock, taken, *env.draw(), self._sums, self._count, self._fault)
         n = len(env.state)
         env.state, env.clock = tuple(out[:n]), out[n]
@@ -336,7 +338,7 @@ class DeviceEnvironments(Environments):
         """A step and its bookkeeping, a pure function of the tensors of the environment, the action and the tallies."""
         *state, clock, action, fresh, noise, tally, count, fault = given
         env = self.env
-        made = env.advance(tuple(state), clock, action + self.first_action, fresh, noise)
+        made = env.advance(tuple(state), clock, self.actions(action), fresh, noise)
         obs, next_obs, done = env.features(made.state), env.features(made.after), made.done
         ret, discounted, weight = tally
         ret, discounted = ret + made.reward, discounted + weight * made.reward

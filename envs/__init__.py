@@ -17,28 +17,41 @@ from bayesrl.envs.single import single
 from bayesrl.envs.spaces import Layout, flatten, layout
 from bayesrl.envs.state import capture, restore
 from bayesrl.envs.tensor_classic import TensorAcrobot, TensorCartPole, TensorMountainCar, TensorPendulum
+from bayesrl.envs.tensor_continuous import (
+    CartPoleSwingUp,
+    ContinuousCartPole,
+    NoisyPendulum,
+    SparseCartPoleSwingUp,
+    SparsePendulum,
+)
 from bayesrl.envs.tensor_env import DEVICE, Numpy, Single, TensorEnv, normal
 from bayesrl.envs.tensor_tabular import TensorDeepSea, TensorRiverSwim
 from bayesrl.envs.wheel import Wheel, WheelVector
 from bayesrl.envs.workers import WorkerError, describe_dead_worker
 
 __all__ = [
-    "DEVICE", "OURS", "Catch", "DeepSea", "DeepSeaVector", "EnvError", "Layout", "LinearBandit", "LinearBanditVector",
-    "LogisticBandit", "LogisticBanditVector", "Memory", "NoisyFeatures", "Numpy", "RiverSwim", "Single",
+    "DEVICE", "OURS", "CartPoleSwingUp", "Catch", "ContinuousCartPole", "DeepSea", "DeepSeaVector", "EnvError",
+    "Layout", "LinearBandit", "LinearBanditVector", "LogisticBandit", "LogisticBanditVector", "Memory",
+    "NoisyFeatures", "NoisyPendulum", "Numpy", "RiverSwim", "Single", "SparseCartPoleSwingUp", "SparsePendulum",
     "TensorAcrobot", "TensorCartPole", "TensorDeepSea", "TensorEnv", "TensorMountainCar", "TensorPendulum",
     "TensorRiverSwim", "Wheel", "WheelVector", "WorkerError", "capture", "check", "describe_dead_worker", "flatten",
     "layout", "make", "normal", "restore", "single",
 ]  # fmt: skip
 
-# id: a class "module:Name", its native vector version or None, steps until truncation or None
+# id: a class "module:Name" or None, its native vector version or None, steps until truncation or None
 OURS = {
+    "bayesrl/CartPoleSwingUp-v0": (None, "tensor_continuous:CartPoleSwingUp", None),
     "bayesrl/Catch-v0": ("catch:Catch", None, None),
+    "bayesrl/ContinuousCartPole-v0": (None, "tensor_continuous:ContinuousCartPole", None),
     "bayesrl/DeepSea-v0": ("deep_sea:DeepSea", "deep_sea:DeepSeaVector", None),
     "bayesrl/LinearBandit-v0": ("bandits:LinearBandit", "bandits:LinearBanditVector", None),
     "bayesrl/LogisticBandit-v0": ("bandits:LogisticBandit", "bandits:LogisticBanditVector", None),
     "bayesrl/Memory-v0": ("memory:Memory", None, None),
     "bayesrl/NoisyCartPole-v0": ("noisy_features:noisy_cartpole", None, 500),
+    "bayesrl/NoisyPendulum-v0": (None, "tensor_continuous:NoisyPendulum", None),
     "bayesrl/RiverSwim-v0": ("river_swim:RiverSwim", None, 120),
+    "bayesrl/SparseCartPoleSwingUp-v0": (None, "tensor_continuous:SparseCartPoleSwingUp", None),
+    "bayesrl/SparsePendulum-v0": (None, "tensor_continuous:SparsePendulum", None),
     "bayesrl/Wheel-v0": ("wheel:Wheel", "wheel:WheelVector", None),
 }
 
@@ -57,7 +70,7 @@ for _id, (_one, _vector, _limit) in OURS.items():
     if _id not in gym.registry:
         gym.register(
             _id,
-            entry_point=f"bayesrl.envs.{_one}",
+            entry_point=None if _one is None else f"bayesrl.envs.{_one}",
             vector_entry_point=None if _vector is None else f"bayesrl.envs.{_vector}",
             max_episode_steps=_limit,
         )

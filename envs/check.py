@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Tuple
+from gymnasium.spaces import Dict, Discrete, Tuple
 
 from bayesrl.envs import laws
+from bayesrl.envs.actions import actions
 from bayesrl.envs.spaces import layout
 
 EPISODES, STEPS = 2, 25
@@ -23,11 +24,11 @@ class EnvError(ValueError):
 def check(env: gym.Env) -> None:
     """Raise EnvError at the first broken law, after two short random episodes; leaves the environment reset."""
     spaces_laws(env)
-    rng = np.random.default_rng(0)
+    rng, chosen = np.random.default_rng(0), actions(env.action_space)
     for seed in range(EPISODES):
         info = _reset(env, seed=seed)
         for _ in range(STEPS):
-            ended, info = _step(env, int(rng.choice(_allowed(env, info))))
+            ended, info = _step(env, chosen.sample(rng, info))
             if ended:
                 break
     _reset(env)
@@ -47,17 +48,10 @@ def spaces_laws(env: gym.Env) -> None:
         space = getattr(env, name, None)
         if not isinstance(space, gym.Space):
             raise EnvError(f"{name}: got {space!r}, wanted a gymnasium.Space; set self.{name} in __init__")
-    if isinstance(env.action_space, Box):
-        raise EnvError(
-            f"action_space: got {env.action_space}, wanted Discrete, because Q-learning needs finitely many actions; "
-            "discretise it with gymnasium.wrappers.TransformAction(env, lambda i: table[i], "
-            "gymnasium.spaces.Discrete(n))"
-        )
-    if not isinstance(env.action_space, Discrete):
-        raise EnvError(
-            f"action_space: got {env.action_space}, wanted Discrete; number the combinations with "
-            "gymnasium.wrappers.TransformAction(env, lambda i: table[i], gymnasium.spaces.Discrete(n))"
-        )
+    try:
+        actions(env.action_space)
+    except ValueError as error:
+        raise EnvError(f"action_space: {error}") from error
     try:
         layout(env.observation_space)
     except ValueError as error:
@@ -81,11 +75,11 @@ def _reset(env: gym.Env, seed: int | None = None) -> dict:
     obs, info = result
     _obey(f"{call} info", laws.is_dict, info)
     _observation(call, env.observation_space, obs)
-    _obey(f"{call} info['action_mask']", laws.mask, env.action_space, info)
+    _mask(call, env.action_space, info)
     return info
 
 
-def _step(env: gym.Env, action: int) -> tuple[bool, dict]:
+def _step(env: gym.Env, action: object) -> tuple[bool, dict]:
     call = f"step({action})"
     result = _call(call, lambda: env.step(action))
     _obey(call, laws.five, result)
@@ -97,7 +91,7 @@ def _step(env: gym.Env, action: int) -> tuple[bool, dict]:
     _observation(call, env.observation_space, obs)
     ended = bool(terminated or truncated)
     if not ended:
-        _obey(f"{call} info['action_mask']", laws.mask, env.action_space, info)
+        _mask(call, env.action_space, info)
     return ended, info
 
 
@@ -115,6 +109,11 @@ def _call(call: str, function: Callable):
 def _obey(where: str, law: Callable, *given) -> None:
     if fault := law(*given):
         raise EnvError(f"{where}: {fault}")
+
+
+def _mask(call: str, space: gym.Space, info: dict) -> None:
+    if isinstance(space, Discrete):
+        _obey(f"{call} info['action_mask']", laws.mask, space, info)
 
 
 def _observation(call: str, space: gym.Space, obs) -> None:
@@ -135,10 +134,3 @@ def _leaves(path: str, space: gym.Space, value) -> Iterator[tuple]:
             yield from _leaves(f"{path}[{i}]", part, value[i])
     else:
         yield path, space, value
-
-
-def _allowed(env: gym.Env, info: dict) -> np.ndarray:
-    space = env.action_space
-    assert isinstance(space, Discrete)  # `spaces_laws` has seen to it
-    mask = np.asarray(info.get("action_mask", np.ones(space.n)), dtype=bool)
-    return space.start + np.flatnonzero(mask)

@@ -16,7 +16,12 @@ from gymnasium.error import DependencyNotInstalled
 from bayesrl.envs.check import EnvError, is_env
 from bayesrl.envs.tensor_env import Single, TensorEnv
 
-EXTRAS = {"box2d": "box2d", "classic_control": "classic", "classic-control": "classic"}  # Gymnasium's name -> ours
+EXTRAS = {
+    "box2d": "box2d",
+    "mujoco": "mujoco",
+    "classic_control": "classic",
+    "classic-control": "classic",
+}  # Gymnasium's name -> ours
 
 EnvId = str | Callable[..., gym.Env]
 

@@ -119,6 +119,20 @@ def test_masks_and_bytes_are_kept():
     assert sample.next_mask.tolist() == [[True, False]]
 
 
+def test_continuous_actions_are_kept_whole():
+    """Two numbers an action beside a tag, sampled and restored."""
+    spec = EnvSpec((1,), torch.float32, 2, 3, bounds=((-1, 0), (1, 5)))
+    one, other = (Replay(spec, torch.empty(1, 1), 30, 2, 0.5) for _ in range(2))
+    for t in range(6):
+        action = torch.tensor([[t, -e] for e in range(3)]) / 8
+        one.add(row(t, 3)._replace(action=action), torch.full((3, 1), 10.0 * t))
+    other.restore(one.rows_since(0), 6)
+    for replay in (one, other):
+        sample = replay.gather(torch.tensor([4, 9]))  # environment 1 at t = 1, environment 0 at t = 3
+        assert sample.action.tolist() == [[0.125, -0.125], [0.375, 0]] and sample.tags.tolist() == [[10], [30]]
+        assert sample.reward.tolist() == [2 + 0.5 * 4, 8 + 0.5 * 16]
+
+
 def test_rows_come_back_where_they_were():
     replay = filled([row(t, valid=t != 4) for t in range(7)], capacity=4)
     other = filled([], capacity=4)

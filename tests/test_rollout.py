@@ -289,9 +289,49 @@ def test_a_step_on_a_device_is_not_read_by_the_host():
             envs.step(torch.ones(8).long())
 
 
-def test_a_continuous_action_space_is_refused():
-    with pytest.raises(EnvError, match="wanted Discrete"):
-        DeviceEnvironments(TensorPendulum(2))
+class Lever(Counting):
+    """Takes two numbers, the first from -2 to 2 and the second from 0 to 1."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.action_space = Box(np.array([-2, 0], np.float32), np.array([2, 1], np.float32))
+
+    def step(self, action):
+        assert action in self.action_space
+        self.taken.append(action.tolist())
+        self.t += 1
+        return np.array([self.t], np.float32), float(action[0]), self.t == self.length, False, {}
+
+
+@pytest.mark.parametrize("mode", [SAME, NEXT, OFF])
+def test_continuous_actions_reach_environments_in_their_units(mode):
+    one = Lever(length=3)
+    envs = begun(mode, one)
+    assert envs.spec.actions == 2 and envs.spec.bounds == ((-2, 0), (2, 1))
+    action = torch.tensor([[0.5, 3.0]])
+    transition = envs.step(action)
+    assert one.taken == [[1.0, 1.0]] and transition.reward.item() == 1.0
+    assert torch.equal(transition.action, action)  # what the agent emitted is what it learns from
+
+
+def test_continuous_actions_reach_a_device_eager_and_captured():
+    """A torque of -1 to 1 is one of -2 to 2 Newton metres: the pendulum's own step, 3 times."""
+    eager, captured, own = on_device(TensorPendulum(4)), on_device(TensorPendulum(4)), TensorPendulum(4)
+    captured.capture()
+    own.reset(seed=0)
+    for torque in (-0.25, 0.5, 1.5):
+        transition, compiled = (envs.step(torch.full((4, 1), torque)) for envs in (eager, captured))
+        obs, reward, *_ = own.step(torch.full((4, 1), 2 * min(torque, 1)))
+        for a, b in ((transition.next_obs, obs), (transition.reward, reward)):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+        torch.testing.assert_close(transition.next_obs, compiled.next_obs, rtol=0, atol=1e-5)
+
+
+def test_what_has_no_bounds_is_refused():
+    one = Lever()
+    one.action_space = Box(-np.inf, np.inf, (2,))
+    with pytest.raises(EnvError, match=r"action_space: got Box.*wanted finite bounds"):
+        begun(SAME, one)
 
 
 def test_a_captured_step_of_a_device_is_the_eager_one():

@@ -161,7 +161,7 @@ def test_a_gpu_that_is_not_there(fails, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_continuous_actions(fails) -> None:
-    assert "wanted Discrete" in fails("env.id=Pendulum-v1")
+    assert "got continuous actions of 1 numbers, wanted discrete ones" in fails("env.id=Pendulum-v1")
 
 
 @pytest.mark.parametrize("option", ["--info", "--cfg=all", "--config-dir=nowhere"])

@@ -1,0 +1,59 @@
+"""Agents emit numbers from 0 or in [-1, 1]; environments get their own, within bounds, in their dtype and shape."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
+
+from bayesrl.envs.actions import actions
+
+
+def test_discrete_actions_are_counted_from_the_start():
+    chosen = actions(Discrete(3, start=-1))
+    assert (chosen.count, chosen.bounds) == (3, None)
+    assert chosen(torch.tensor([0, 2])).tolist() == [-1, 1]
+
+
+def test_a_box_is_scaled_from_minus_one_to_one_and_clipped_beyond():
+    space = Box(np.array([-2, 0], np.float32), np.array([2, 10], np.float32))
+    chosen = actions(space)
+    assert (chosen.count, chosen.bounds) == (2, ((-2, 0), (2, 10)))
+    assert chosen(torch.tensor([[-1.0, 1.0], [0, 0], [0.5, -0.5], [9, -9]])).tolist() == [
+        [-2, 10], [0, 5], [1, 2.5], [2, 0],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_a_box_gets_its_shape_its_dtype_and_never_a_number_outside(dtype):
+    """Bounds that floats do not hold exactly: 2,000 random actions and both ends."""
+    low, high = np.full((2, 3), -0.1, dtype), np.linspace(0.3, 0.7, 6).reshape(2, 3).astype(dtype)
+    space = Box(low, high, dtype=dtype)
+    chosen = actions(space)
+    ends = torch.tensor([[-1.0] * 6, [1.0] * 6])
+    own = chosen(torch.cat([ends, 4 * torch.rand(2000, 6, generator=torch.Generator().manual_seed(0)) - 2])).numpy()
+    assert own.shape == (2002, 2, 3) and own.dtype == dtype
+    assert (own >= low).all() and (own <= high).all()
+    assert (own[0] == low).all() and (own[1] == high).all()
+
+
+def test_random_actions_are_of_the_space_and_of_the_mask():
+    rng = np.random.default_rng(0)
+    box, masked = Box(-3, 5, (2,)), {"action_mask": np.array([0, 1, 0], np.int8)}
+    drawn = np.array([actions(box).sample(rng, {}) for _ in range(300)])
+    assert all(a in box for a in drawn.astype(np.float32)) and drawn.min() < -2.5 and drawn.max() > 4.5
+    assert {actions(Discrete(3, start=4)).sample(rng, masked) for _ in range(20)} == {5}
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (Box(-np.inf, 1, (2,)), "wanted finite bounds with low < high"),
+        (Box(1, 1, (2,)), "wanted finite bounds with low < high"),
+        (Box(0, 9, (2,), np.int64), "wanted Discrete or a Box of floats; number the combinations"),
+        (MultiBinary(2), "wanted Discrete or a Box of floats"),
+        (Dict(a=Discrete(2)), "wanted Discrete or a Box of floats"),
+    ],
+)
+def test_what_nobody_can_act_in_is_refused(space, words):
+    with pytest.raises(ValueError, match=words):
+        actions(space)
