@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections.abc
 import difflib
 import functools
+import importlib.util
 import inspect
 import math
 import re
@@ -15,6 +16,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +225,7 @@ def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
     """The options of each group, inside an initialised Hydra."""
     loader = GlobalHydra.instance().config_loader()
     out = {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
-    for place in config_dirs:
+    for place in (*config_dirs, *packaged()):
         for path in Path(place).glob("*/*.yaml"):
             out[path.parent.name] = sorted({*out.get(path.parent.name, []), path.stem})
     return out
@@ -275,9 +277,17 @@ def flat(config: DictConfig) -> dict[str, Any]:
     return out
 
 
+def packaged() -> list[Path]:
+    """The folders `configs/` of installed packages that declare an entry point in the group `bayesrl.envs`."""
+    tops = sorted({point.module.partition(".")[0] for point in entry_points(group="bayesrl.envs")})
+    found = [spec for top in tops if (spec := importlib.util.find_spec(top))]
+    places = [Path(place) / "configs" for spec in found for place in spec.submodule_search_locations or ()]
+    return [place for place in places if place.is_dir()]
+
+
 def _search(config_dirs: Sequence[str]) -> list[str]:
-    places = ",".join(f"'file://{Path(place).resolve()}'" for place in config_dirs)
-    return [f"hydra.searchpath=[{places}]"] if config_dirs else []
+    places = ",".join(f"'file://{Path(place).resolve()}'" for place in (*config_dirs, *packaged()))
+    return [f"hydra.searchpath=[{places}]"] if places else []
 
 
 def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]], problems: list[str]) -> str | None:

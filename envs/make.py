@@ -10,11 +10,13 @@ from functools import partial
 from statistics import median
 
 import gymnasium as gym
+import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from bayesrl.envs.actions import actions
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.single import EnvId, configured, entry, find, guarded, listed, name_of, single, tensor_version
 from bayesrl.envs.tensor_env import DEVICE
@@ -122,19 +124,19 @@ def _sync_or_async(env_id: EnvId, num_envs: int, kwargs: dict, imports: Sequence
         return "sync"
     env = single(env_id, kwargs, imports)
     try:
-        return "async" if worth_workers(_step_time(env), num_envs, cores()) else "sync"
+        return "async" if worth_workers(step_time(env), num_envs, cores()) else "sync"
     finally:
         env.close()
 
 
-def _step_time(env: gym.Env) -> float:
+def step_time(env: gym.Env) -> float:
     """Median seconds of a random step."""
-    times, _ = [], env.reset(seed=0)
-    env.action_space.seed(0)
+    rng, chosen, times = np.random.default_rng(0), actions(env.action_space), []
+    _, info = env.reset(seed=0)
     for _ in range(STEPS):
-        action, start = env.action_space.sample(), time.perf_counter()
-        _, _, terminated, truncated, _ = env.step(action)
+        action, start = chosen.sample(rng, info), time.perf_counter()
+        _, _, terminated, truncated, info = env.step(action)
         times.append(time.perf_counter() - start)
         if terminated or truncated:
-            env.reset()
+            _, info = env.reset()
     return median(times)

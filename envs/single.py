@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib.metadata import entry_points
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
@@ -31,7 +32,8 @@ def single(env_id: EnvId, kwargs: dict | None = None, imports: Sequence[str] = (
 
     Arguments:
         env_id: a registered id, "module:Id-v0" (the module registers it), "module:Name" (a class or function in it), or
-            a class or function. One environment of a class that derives from TensorEnv is a `Single`.
+            a class or function. One environment of a class that derives from TensorEnv is a `Single`. Ids of installed
+            packages are found too, where they declare a module in the entry-point group `bayesrl.envs`.
         kwargs: of the environment.
         imports: modules to import first, such as those that register environments.
     """
@@ -64,6 +66,7 @@ def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Ca
     module = _import(module_name) if module_name else None
     if name not in gym.registry and callable(found := getattr(module, name, None)):
         return None, found
+    faults = [] if name in gym.registry else import_packages()
     try:
         spec = gym.spec(name)
     except gym.error.Error as error:
@@ -72,10 +75,22 @@ def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Ca
         guess = f"did you mean {' or '.join(near)}? else " if near else ""
         raise EnvError(
             f"got env_id={env_id!r}, wanted a registered id or 'module:Name'; {guess}name the module that registers it "
-            "in `imports`"
+            f"in `imports`{''.join(f'; {fault}' for fault in faults)}"
         ) from error
     point = spec.entry_point
     return spec, None if point is None else guarded(partial(entry, point), env_id, None, {})
+
+
+def import_packages() -> list[str]:
+    """Import what installed packages declare in the entry-point group `bayesrl.envs`; tells which could not be."""
+    faults = []
+    for point in entry_points(group="bayesrl.envs"):
+        try:
+            importlib.import_module(point.module)
+        except Exception as error:
+            package = point.dist.name if point.dist else point.name
+            faults.append(f"the package {package} could not be imported ({type(error).__name__}: {error})")
+    return faults
 
 
 def tensor_version(spec: EnvSpec | None, creator: Callable | None) -> type[TensorEnv] | None:

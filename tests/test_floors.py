@@ -75,7 +75,7 @@ def test_imports_point_down(path: Path) -> None:
 def test_every_module_has_a_floor() -> None:
     known = {n for names in FLOORS for n in names} | {
         "bayesrl", "bayesrl.train", "bayesrl.evaluate", "bayesrl.explain", "bayesrl.launch", "bayesrl.config",
-        "bayesrl.run_dir", "bayesrl.sweep", "bayesrl.new",
+        "bayesrl.run_dir", "bayesrl.sweep", "bayesrl.new", "bayesrl.check",
     }  # fmt: skip
     loose = {
         m for m in map(module, FILES) if not m.startswith(("bayesrl.envs", "bayesrl.agents", "bayesrl.posteriors"))

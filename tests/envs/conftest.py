@@ -35,7 +35,7 @@ def needs_swig():
     raise gym.error.DependencyNotInstalled('Box2D is missing, `pip install "gymnasium[box2d]"`')
 
 def needs_other():
-    raise gym.error.DependencyNotInstalled('run `pip install "gymnasium[mujoco]"`')
+    raise gym.error.DependencyNotInstalled('run `pip install "gymnasium[jax]"`')
 
 def needs_rom():
     raise gym.error.DependencyNotInstalled('the rom of Pong')

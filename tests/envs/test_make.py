@@ -108,7 +108,7 @@ def test_auto_measures_and_chooses(clocks, monkeypatch, pause, cores, choice):
         ({"env_id": "clocks:no_env"}, "wanted an instance of gymnasium.Env"),
         ({"env_id": "clocks:needs_swig"}, "without a package that it needs (Box2D is missing"),
         ({"env_id": "clocks:needs_swig"}, 'wanted it; pip install "bayesrl[box2d]"'),
-        ({"env_id": "clocks:needs_other"}, '; pip install "gymnasium[mujoco]"'),
+        ({"env_id": "clocks:needs_other"}, '; pip install "gymnasium[jax]"'),
         ({"env_id": "clocks:needs_rom"}, "; install the package it names"),
         ({"vectorization": "native"}, "got vectorization='native' for clocks:Clock, wanted an environment with a"),
     ],
