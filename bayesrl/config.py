@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking")  # groups that say what to build
 OPEN = ("env.kwargs",)  # dictionaries that take any key
-RESUMABLE = ("steps", "device", "threads", "stop.", "log.")
+RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts")
 
 # What each plain setting must be: a type and the least value that makes sense.
 SETTINGS: dict[str, tuple[Any, float | None]] = {
@@ -44,6 +44,9 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "resume": (str | None, None),
     "replay_ratio": (float, 0),
     "prior_scale": (float, 0),
+    "workers.timeout": (float | None, 0),
+    "workers.restarts": (int, 0),
+    "workers.overlap": (typing.Literal["auto", True, False], None),
     "log.every": (int, 1),
     "checkpoint.every": (int, 1),
     "checkpoint.keep": (int, 1),
@@ -239,7 +242,7 @@ def fits(value: Any, wanted: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, arg) for arg in args)
     if origin is typing.Literal:
-        return value in args
+        return (type(value), value) in [(type(arg), arg) for arg in args]
     if wanted in (int, float):
         return isinstance(value, int if wanted is int else (int, float)) and not isinstance(value, bool)
     if origin in (list, tuple, collections.abc.Sequence):
@@ -255,7 +258,7 @@ def spell(wanted: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(spell(arg) for arg in args)
     if origin is typing.Literal:
-        return "one of " + ", ".join(args)
+        return "one of " + ", ".join(str(arg).lower() for arg in args)
     if origin in (list, tuple, collections.abc.Sequence):
         return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
     names = {int: "an integer", float: "a number", str: "a text", bool: "true or false", dict: "keys with values"}

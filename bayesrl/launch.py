@@ -28,7 +28,7 @@ from bayesrl.envs.check import check as check_env
 from bayesrl.envs.make import make
 from bayesrl.envs.single import single
 from bayesrl.envs.tensor_env import TensorEnv
-from bayesrl.envs.workers import WorkerError
+from bayesrl.envs.worker import WorkerError
 from bayesrl.evaluation import evaluate as play
 from bayesrl.logger import Logger
 from bayesrl.policy import Policy
@@ -154,7 +154,15 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     )
     test_envs = evaluation_environments(config, 100 if config.solve else min(10, config.eval.episodes), device)
     agent = build_agent(config, envs.spec, device)
-    rollout = Rollout(agent, envs, config.replay_ratio)
+    overlap = None if config.workers.overlap == "auto" else config.workers.overlap
+    if overlap and config.env.vectorization != "async":
+        raise ConfigError(
+            [
+                f"got workers.overlap=true with env.vectorization={config.env.vectorization}, wanted environments in "
+                "workers: set env.vectorization=async"
+            ]
+        )
+    rollout = Rollout(agent, envs, config.replay_ratio, overlap)
     if config.capture and not hasattr(agent, "capture"):
         raise ConfigError([f"got capture=true, wanted an agent that can be captured, not {config.agent['_target_']}"])
     checkpoints = Checkpoints(run_dir, config.checkpoint.keep)
@@ -243,7 +251,14 @@ def environments(
 ) -> tuple[Environments, str]:
     """Vectorised environments of a configuration, begun, and the vectorisation chosen."""
     vectorized, chosen = make(
-        config.env.id, num_envs, _plain(config.env.kwargs), list(config.env.imports), vectorization, device
+        config.env.id,
+        num_envs,
+        _plain(config.env.kwargs),
+        list(config.env.imports),
+        vectorization,
+        device,
+        config.workers.timeout,
+        config.workers.restarts,
     )
     envs: Environments
     if isinstance(vectorized, TensorEnv):
@@ -256,9 +271,8 @@ def environments(
 
 
 def evaluation_environments(config: DictConfig, num_envs: int, device: torch.device) -> Environments:
-    """Environments for evaluation: native or on the device where training's are, else in this process, unmeasured."""
-    vectorization = config.env.vectorization if config.env.vectorization in ("native", "device") else "sync"
-    return environments(config, num_envs, vectorization, 1.0, device)[0]
+    """Environments for evaluation, vectorised as those of training are."""
+    return environments(config, num_envs, config.env.vectorization, 1.0, device)[0]
 
 
 def find_device(name: str) -> torch.device:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -24,7 +25,7 @@ from bayesrl.envs.actions import actions
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.spaces import flatten, layout
 from bayesrl.envs.tensor_env import TensorEnv, compiled
-from bayesrl.envs.workers import describe_dead_worker
+from bayesrl.envs.workers import Workers
 
 
 class Episode(NamedTuple):
@@ -54,12 +55,14 @@ class Environments:
         start: whether `obs` begins an episode, [E] bool.
         mask: actions allowed now, [E, A] bool, or None.
         finished: episodes that the last step ended.
+        made: transitions that the last step made, those of environments that were only reset left out.
+        broken: what is to be told of environments that were replaced; whoever tells it clears it.
         ended: how many there have been.
         returns, lengths: of the episodes that are going on, undiscounted, [E].
 
     Raises:
-        EnvError: an action space without an agent; an observation or reward that is not finite, or a worker that died:
-            names environment, step and index.
+        EnvError: an action space without an agent; an observation or reward that is not finite: names environment,
+            step and index.
     """
 
     def __init__(self, env: gym.vector.VectorEnv, discount: float = 1.0, device: torch.device | str = "cpu") -> None:
@@ -72,7 +75,8 @@ class Environments:
         shape, dtype, categories = layout(env.single_observation_space)
         count, bounds = self.actions.count, self.actions.bounds
         self._spec = EnvSpec(shape, getattr(torch, dtype), count, env.num_envs, categories, False, bounds)
-        self.steps = 0
+        self.steps = self.made = 0
+        self.broken: list[str] = []
         self._prepare()
 
     def _prepare(self) -> None:
@@ -103,7 +107,8 @@ class Environments:
 
     def reset(self, seed: int | None = None) -> None:
         """Begin a new episode everywhere."""
-        obs, infos = self._call(self.env.reset, seed=seed)
+        obs, infos = self.env.reset(seed=seed)
+        self.broken += infos.get("broken", {}).values()
         if self.steps == 0:
             self._spec = self._spec._replace(masked="action_mask" in infos and self._spec.bounds is None)
         everywhere = np.ones(self.env.num_envs, dtype=bool)
@@ -114,19 +119,36 @@ class Environments:
 
     def step(self, action: Tensor) -> Transition:
         """Take actions [E], or [E, A]; afterwards `obs`, `start`, `mask` and `finished` are those of the next step."""
-        before, was_done = self.obs, self._done
-        obs, reward, terminated, truncated, infos = self._call(self.env.step, self.actions(action.cpu()).numpy())
+        self.send(action)
+        return self.receive()
+
+    def send(self, action: Tensor) -> None:
+        """Begin a step, which goes on by itself where environments run in workers, until `receive`."""
+        self._action, self._taken = action, self.actions(action.cpu()).numpy()
+        if isinstance(self.env, Workers):
+            self.env.step_async(self._taken)
+
+    def receive(self) -> Transition:
+        """End the step that `send` began; its result is that of `step`."""
+        before, action, was_done = self.obs, self._action, self._done
+        workers = isinstance(self.env, Workers)
+        obs, reward, terminated, truncated, infos = self.env.step_wait() if workers else self.env.step(self._taken)
         self.steps += 1
         flat, mask = self._flat(obs), self._mask(infos)
         done = terminated | truncated
         ended = bool(done.any())
         late = self.mode is AutoresetMode.NEXT_STEP
         valid, start = (~was_done, was_done) if late else (np.ones_like(done), done)
+        if why := infos.get("broken"):  # as if only reset, so that no window of steps reaches over it
+            broken = np.isin(np.arange(len(done)), list(why))
+            valid, start = valid & ~broken, start | broken
+            self.broken += why.values()
+        self.made = int(valid.sum())
         true_next, next_mask = flat, mask
         if ended and self.mode is AutoresetMode.SAME_STEP:
             true_next, next_mask = self._final(flat, mask, infos, done)
         elif ended and not late:
-            obs, infos = self._call(self.env.reset, options={"reset_mask": done.copy()})
+            obs, infos = self.env.reset(options={"reset_mask": done.copy()})
             flat, new = self._flat(obs), self._mask(infos)
             mask = None if mask is None or new is None else np.where(done[:, None], new, mask)
         self._check(flat, reward)
@@ -219,13 +241,6 @@ class Environments:
         """Of an array that nobody writes again."""
         return torch.from_numpy(array).to(self.device)
 
-    def _call(self, function: Callable, *args: Any, **kwargs: Any) -> tuple:
-        """Tell a worker's death by its environment's index instead of by a broken pipe."""
-        try:
-            return function(*args, **kwargs)
-        except (EOFError, BrokenPipeError, ConnectionError) as error:
-            raise EnvError(describe_dead_worker(self.env) or f"an environment's worker died: {error!r}") from error
-
     def state(self, env: dict | None) -> dict:
         """Everything beside the agent that the next step depends on; `env` is the captured environment's own."""
         return {
@@ -272,6 +287,7 @@ class DeviceEnvironments(Environments):
         self._fault = torch.zeros(E, dtype=torch.bool, device=device)
         self._sums = self._nothing()
         self._record: Tensor | None = None
+        self.made = E
         self._read: list[Episode] | None = []
 
     @property
@@ -316,9 +332,12 @@ class DeviceEnvironments(Environments):
         self._fault = self._odd(self.obs)
         self._check_fault()
 
+    def send(self, action: Tensor) -> None:
+        self._action = action
+
     @torch.no_grad()
-    def step(self, action: Tensor) -> Transition:
-        env, before = self.env, self.obs
+    def receive(self) -> Transition:
+        env, action, before = self.env, self._action, self.obs
         taken = action.contiguous()
         out = self._transition(*env.state, env.clock, taken, *env.draw(), self._sums, self._count, self._fault)
         n = len(env.state)
@@ -421,43 +440,69 @@ class Clock:
 class Rollout:
     """Act, step, observe, learn: `replay_ratio` updates for each transition.
 
+    Where learning overlaps stepping, the updates that a step owes are made while the next one is under way, so that
+    what acts is older by those of one step, `replay_ratio` E. The order of acts, updates and observations is fixed:
+    equal seeds still give equal runs.
+
     Arguments:
         agent: acts and learns.
         envs: steps.
         replay_ratio: updates per transition; below 1, one update every 1 / replay_ratio transitions.
-        learn: how to update, `agent.learn` by default; a captured update takes its place.
+        overlap: learn while the environments step, which only those in workers can do; None where they can and a
+            step is measured to take longer than an update, decided once after TIMED steps with updates.
     """
 
+    WARM, TIMED = 3, 20  # steps with updates that are not measured, and that are
+
     def __init__(
-        self, agent: Agent, envs: Environments, replay_ratio: float = 1.0, learn: Callable[[], dict] | None = None
+        self, agent: Agent, envs: Environments, replay_ratio: float = 1.0, overlap: bool | None = None
     ) -> None:
         if not 0 <= replay_ratio < math.inf:
             raise ValueError(f"got replay_ratio={replay_ratio}, wanted updates per transition, 0 or more")
         self.agent, self.envs, self.replay_ratio = agent, envs, replay_ratio
-        self.learn = learn or agent.learn
+        self.overlap = overlap if isinstance(envs.env, Workers) else False
         self.transitions = self.updates = self.episodes = 0
         self.owed = 0.0
         self.info: dict[str, Tensor] = {}
         self.clock = Clock()
+        self.times: list[tuple[float, float]] = []  # seconds of a step and of an update, while it is not decided
 
     def step(self) -> int:
-        """One step of every environment and the updates it pays for; returns how many transitions it made."""
+        """One step of every environment, and the updates owed; returns how many transitions it made."""
         clock, envs = self.clock, self.envs
+        env, updates = clock.seconds["env"], self.updates
         with clock("act"):
             action = self.agent.act(envs.obs, envs.start, envs.mask)
         with clock("env"):
-            transition = envs.step(action)
+            envs.send(action)
+        if self.overlap:
+            self._learn()
+        with clock("env"):
+            transition = envs.receive()
         with clock("learn"):
             self.agent.observe(transition)
-            made = envs.env.num_envs if envs.mode is not AutoresetMode.NEXT_STEP else int(transition.valid.sum())
-            self.transitions += made
+            self.transitions += envs.made
             if self.agent.ready():
-                self.owed += made * self.replay_ratio
-                while self.owed >= 1:
-                    self.info = self.learn()
-                    self.updates += 1
-                    self.owed -= 1
-        return made
+                self.owed += envs.made * self.replay_ratio
+        if not self.overlap:
+            learn = clock.seconds["learn"]
+            self._learn()
+            if self.overlap is None and self.updates > updates:
+                self._decide(clock.seconds["env"] - env, (clock.seconds["learn"] - learn) / (self.updates - updates))
+        return envs.made
+
+    def _learn(self) -> None:
+        with self.clock("learn"):
+            while self.owed >= 1:
+                self.info = self.agent.learn()
+                self.updates += 1
+                self.owed -= 1
+
+    def _decide(self, step: float, update: float) -> None:
+        self.times.append((step, update))
+        if len(self.times) == self.WARM + self.TIMED:
+            step, update = (median(seconds) for seconds in zip(*self.times[self.WARM :], strict=True))
+            self.overlap = step > update
 
     @property
     def episodes(self) -> int:
@@ -471,11 +516,13 @@ class Rollout:
     def state(self) -> dict:
         """The counters."""
         return {k: getattr(self, k) for k in ("transitions", "episodes", "updates", "owed")} | {
-            "seconds": dict(self.clock.seconds)
+            "overlap": self.overlap,
+            "seconds": dict(self.clock.seconds),
         }
 
     def restore(self, state: dict) -> None:
         """Put back what `state` gave."""
         for k in ("transitions", "episodes", "updates", "owed"):
             setattr(self, k, state[k])
+        self.overlap = state.get("overlap", self.overlap)
         self.clock.seconds = dict(state["seconds"])

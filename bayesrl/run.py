@@ -26,7 +26,7 @@ from tqdm import tqdm
 from bayesrl.checkpoint import Checkpoints, replace
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.state import capture, restore
-from bayesrl.envs.workers import WorkerError
+from bayesrl.envs.worker import WorkerError
 from bayesrl.evaluation import Evaluation, evaluate
 from bayesrl.logger import Logger
 from bayesrl.rollout import Environments, Rollout
@@ -161,12 +161,26 @@ class Run:
         return self._finish()
 
     def _step(self) -> int:
+        rollout = self.rollout
+        undecided = rollout.overlap is None
+        with self._told(rollout.envs):
+            made = rollout.step()
+        if undecided and rollout.overlap:
+            self.say("learning goes on while the environments step, whose step takes longer than an update")
+        return made
+
+    @contextmanager
+    def _told(self, envs: Environments) -> Iterator[None]:
+        """Tell of environments that were replaced; save what was learned before one that fails for good."""
         try:
-            return self.rollout.step()
+            yield
         except (EnvError, WorkerError) as error:
             self.save(environments=False)
             saved = f"saved at {self.saved:,} transitions, go on with resume={self.run_dir}"
             raise type(error)(f"{str(error).rstrip()}; {saved}") from error
+        for line in envs.broken:
+            self.say(f"warning: {line}")
+        envs.broken.clear()
 
     def _done(self, steps: int, seconds: float) -> bool:
         if self.signal is not None or (self.stop.seconds is not None and seconds >= self.stop.seconds):
@@ -200,7 +214,8 @@ class Run:
         """Play test episodes; environments that use global generators change nothing of training either."""
         before = rng_state()
         try:
-            return evaluate(self.rollout.agent, self.test_envs, episodes, seed)
+            with self._told(self.test_envs):
+                return evaluate(self.rollout.agent, self.test_envs, episodes, seed)
         finally:
             restore_rng(before)
 

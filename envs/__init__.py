@@ -27,14 +27,15 @@ from bayesrl.envs.tensor_continuous import (
 from bayesrl.envs.tensor_env import DEVICE, Numpy, Single, TensorEnv, normal
 from bayesrl.envs.tensor_tabular import TensorDeepSea, TensorRiverSwim
 from bayesrl.envs.wheel import Wheel, WheelVector
-from bayesrl.envs.workers import WorkerError, describe_dead_worker
+from bayesrl.envs.worker import WorkerError
+from bayesrl.envs.workers import Workers
 
 __all__ = [
     "DEVICE", "OURS", "CartPoleSwingUp", "Catch", "ContinuousCartPole", "DeepSea", "DeepSeaVector", "EnvError",
     "Layout", "LinearBandit", "LinearBanditVector", "LogisticBandit", "LogisticBanditVector", "Memory",
     "NoisyFeatures", "NoisyPendulum", "Numpy", "RiverSwim", "Single", "SparseCartPoleSwingUp", "SparsePendulum",
     "TensorAcrobot", "TensorCartPole", "TensorDeepSea", "TensorEnv", "TensorMountainCar", "TensorPendulum",
-    "TensorRiverSwim", "Wheel", "WheelVector", "WorkerError", "capture", "check", "describe_dead_worker", "flatten",
+    "TensorRiverSwim", "Wheel", "WheelVector", "WorkerError", "Workers", "capture", "check", "flatten",
     "layout", "make", "normal", "restore", "single",
 ]  # fmt: skip
 

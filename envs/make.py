@@ -20,11 +20,12 @@ from bayesrl.envs.actions import actions
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.single import EnvId, configured, entry, find, guarded, listed, name_of, single, tensor_version
 from bayesrl.envs.tensor_env import DEVICE
-from bayesrl.envs.workers import Creator, Workers
+from bayesrl.envs.worker import Creator
+from bayesrl.envs.workers import Workers
 
 CHOICES = ("auto", "native", "sync", "async", "device")
 MESSAGE = 2e-4  # seconds to send an action to a worker and read its answer
-STEPS = 30
+STEPS, PATIENCE = 30, 1.0  # of the measurement: steps, and seconds after which fewer have to do
 
 
 def make(
@@ -34,6 +35,8 @@ def make(
     imports: Sequence[str] = (),
     vectorization: str = "auto",
     device: torch.device | str = "cpu",
+    timeout: float | None = 300.0,
+    restarts: int = 3,
 ) -> tuple[VectorEnv, str]:
     """E environments, and the choice made; pass the choice back as `vectorization` to get the same again.
 
@@ -48,6 +51,11 @@ def make(
         num_envs: E.
         vectorization: "auto", "native", "sync", "async" or "device".
         device: of the tensors.
+        timeout, restarts: of worker processes, as `Workers` takes them.
+
+    Raises:
+        EnvError: what was asked for does not exist or cannot be made.
+        WorkerError: a worker process could not build its environment.
     """
     kwargs = dict(kwargs or {})
     if not isinstance(num_envs, int) or num_envs < 1:
@@ -83,13 +91,7 @@ def make(
     creators = [Creator(single, i, name_of(env_id), env_id, kwargs, imports) for i in range(num_envs)]
     if vectorization == "sync":
         return SyncVectorEnv(creators, autoreset_mode=AutoresetMode.SAME_STEP), "sync"
-    try:
-        return Workers(creators, autoreset_mode=AutoresetMode.SAME_STEP), "async"
-    except (EOFError, ConnectionError) as error:
-        raise EnvError(
-            f"got a worker process that ended while it built {name_of(env_id)}, wanted {num_envs} that live; make it "
-            "with vectorization='sync' to see why"
-        ) from error
+    return Workers(creators, timeout, restarts), "async"
 
 
 def takes(spec: EnvSpec, num_envs: int, kwargs: dict) -> bool:
@@ -106,10 +108,14 @@ def takes(spec: EnvSpec, num_envs: int, kwargs: dict) -> bool:
 def worth_workers(step: float, num_envs: int, cores: int) -> bool:
     """Whether E worker processes step faster than one: E t > ceil(E / cores) t + E m, m seconds a message.
 
+    A single environment is worth one from t > 10 m: learning goes on while it steps, and it is replaced where it hangs.
+
     Arguments:
         step: t, the median seconds of one step of one environment.
         cores: processors to share.
     """
+    if num_envs == 1:
+        return step > 10 * MESSAGE
     rounds = -(-num_envs // cores)
     return num_envs * step > rounds * step + num_envs * MESSAGE
 
@@ -120,8 +126,6 @@ def cores() -> int:
 
 
 def _sync_or_async(env_id: EnvId, num_envs: int, kwargs: dict, imports: Sequence[str]) -> str:
-    if num_envs == 1:
-        return "sync"
     env = single(env_id, kwargs, imports)
     try:
         return "async" if worth_workers(step_time(env), num_envs, cores()) else "sync"
@@ -131,9 +135,10 @@ def _sync_or_async(env_id: EnvId, num_envs: int, kwargs: dict, imports: Sequence
 
 def step_time(env: gym.Env) -> float:
     """Median seconds of a random step."""
-    rng, chosen, times = np.random.default_rng(0), actions(env.action_space), []
+    rng, chosen = np.random.default_rng(0), actions(env.action_space)
+    times: list[float] = []
     _, info = env.reset(seed=0)
-    for _ in range(STEPS):
+    while len(times) < STEPS and sum(times) < PATIENCE:
         action, start = chosen.sample(rng, info), time.perf_counter()
         _, _, terminated, truncated, info = env.step(action)
         times.append(time.perf_counter() - start)

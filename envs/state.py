@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 TAG = "$"
 SKIPPED = {"env_fns", "spec", "metadata", "_metadata", "_cached_spec", "_saved_kwargs"}
@@ -35,9 +35,10 @@ class OpaqueError(Exception):
 
 
 def capture(vec_env: VectorEnv) -> dict | None:
-    """The state of `vec_env`, or None where part of it cannot be read: worker processes, physics engines, open windows.
+    """The state of `vec_env`, or None where part of it cannot be read: physics engines, open windows, connections.
 
-    An environment with get_state() -> dict and set_state(dict) speaks for itself; its np_random is saved anyway.
+    An environment with get_state() -> dict and set_state(dict) speaks for itself; its np_random is saved anyway. Worker
+    processes capture their environments themselves: a layer with states() -> dict or None and restore(dict).
     """
     try:
         return {"layers": _capture(vec_env, {})}
@@ -72,6 +73,11 @@ def _speaks(layer: Any) -> bool:
     return hasattr(type(layer), "get_state") and hasattr(type(layer), "set_state")
 
 
+def _far(layer: Any) -> bool:
+    """Whether its environments live in other processes."""
+    return hasattr(type(layer), "states") and hasattr(type(layer), "restore")
+
+
 def _skeleton(env: Any) -> list[dict]:
     """The layers' classes, without their attributes."""
     return [
@@ -83,8 +89,11 @@ def _skeleton(env: Any) -> list[dict]:
 def _capture(env: Any, seen: dict) -> list[dict]:
     out = []
     for layer, saved in zip(_layers(env), _skeleton(env), strict=True):
-        if isinstance(layer, AsyncVectorEnv):
-            raise OpaqueError
+        if _far(layer):
+            saved["workers"] = layer.states()
+            if saved["workers"] is None:
+                raise OpaqueError
+            return [*out, saved]
         if _speaks(layer):
             saved["given"] = _encode(layer.get_state(), seen)
         own = {k: v for k, v in vars(layer).items() if k in RANDOM or not (_speaks(layer) or _skipped(layer, k, v))}
@@ -96,6 +105,9 @@ def _capture(env: Any, seen: dict) -> list[dict]:
 
 def _restore(env: Any, layers: list[dict], seen: dict) -> None:
     for layer, saved in zip(_layers(env), layers, strict=True):
+        if "workers" in saved:
+            layer.restore(saved["workers"])
+            return
         if "given" in saved:
             layer.set_state(_decode(saved["given"], seen))
         vars(layer).update({name: _decode(value, seen) for name, value in saved["attributes"].items()})

@@ -58,6 +58,7 @@ def test_all_problems_at_once() -> None:
         ("steps=1e5", "got steps=100000.0, wanted an integer"),
         ("capture=1", "wanted true or false"),
         ("env.vectorization=magic", "wanted one of auto, native, sync, async"),
+        ("workers.overlap=1", "wanted one of auto, true, false"),
         ("agent._target_=bayesrl.nowhere", "wanted something that can be imported"),
         ("log.every.often=3", "wanted a setting that exists"),
     ],

@@ -235,7 +235,7 @@ def test_numbers_that_are_not_finite(env: str, said: str, tmp_path: Path, fails)
     ("env", "said"), [("RaisingEnv", "KeyError: '100% broken'"), ("DyingEnv", "was killed by SIGKILL")]
 )
 def test_workers_that_fail(env: str, said: str, tmp_path: Path, fails) -> None:
-    words = [f"env.id={__name__}:{env}", "env.vectorization=async", "env.num_envs=2"]
+    words = [f"env.id={__name__}:{env}", "env.vectorization=async", "env.num_envs=2", "workers.restarts=0"]
     told = fails(*words, "steps=1000", f"run_dir={tmp_path / 'run'}")
     assert said in told and "environment 0" in told and env in told and "saved at 300 transitions" in told
 

@@ -22,10 +22,24 @@ class Clock(gym.Env):
 
     def step(self, action):
         self.t += 1
-        time.sleep(self.pause)
+        if self.pause:
+            time.sleep(self.pause)
         if self.t == self.fail_at:
             raise ArithmeticError("%s broke" % "the clock")
         return self.t, 1.0, self.t == self.horizon, False, {}
+
+class Hangs(Clock):
+    def step(self, action):
+        time.sleep(1e6 if self.t == 1 else 0)
+        return super().step(action)
+
+class Leaves(Clock):
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+
+    def close(self):
+        open(self.place, "w").close()
 
 class Misfit(Clock):
     def reset(self, *, seed=None, options=None):

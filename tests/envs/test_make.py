@@ -69,7 +69,8 @@ def test_imports_register_and_the_time_limit_stays(clocks):
         (1e-5, 8, 8, False),  # .00008 against .00001 + .0016
         (3e-4, 4, 4, True),  # .0012 against .0003 + .0008
         (2e-4, 4, 4, False),  # .0008 against .0002 + .0008
-        (1.0, 1, 8, False),
+        (3e-3, 1, 1, True),  # ten messages
+        (1e-3, 1, 8, False),
     ],
 )
 def test_the_rule_of_workers(step, num_envs, cores, worth):

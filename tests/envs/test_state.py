@@ -1,6 +1,8 @@
 """A restored environment goes on bit for bit, later resets and all."""
 
+import os
 import random
+import signal
 from collections import deque
 
 import gymnasium as gym
@@ -161,10 +163,21 @@ def test_what_cannot_be_read_gives_none(value):
     assert capture(envs) is None
 
 
-def test_workers_give_none():
-    envs, _ = make("CartPole-v1", 2, vectorization="async")
+def test_workers_capture_themselves():
+    """Thirty steps of restored workers are those of the captured ones; with one that cannot be read there is none."""
+    envs, fresh = (make("CartPole-v1", 2, vectorization="async")[0] for _ in range(2))
+    envs.reset(seed=0)
+    record(envs, 0, 5)
+    restore(fresh, capture(envs))
+    assert_same(record(fresh, 1, 30), record(envs, 1, 30))
+    os.kill(envs.processes[1].pid, signal.SIGKILL)
     assert capture(envs) is None
-    envs.close()
+    for workers in (envs, fresh):
+        workers.close()
+    opaque, _ = make(Opaque, 2, {"value": object()}, vectorization="async")
+    opaque.reset(seed=0)
+    assert capture(opaque) is None
+    opaque.close()
 
 
 def test_an_open_window_gives_none():

@@ -1,4 +1,4 @@
-"""Workers name themselves in their errors, are found when dead, and never outlive their parent."""
+"""Workers name themselves in their errors, are replaced when they break, and never outlive their parent."""
 
 import os
 import signal
@@ -11,14 +11,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
-from gymnasium.vector import AsyncVectorEnv
 
-from bayesrl.envs import EnvError, WorkerError, describe_dead_worker, make
+from bayesrl.envs import WorkerError, Workers, make
 
 
 def test_async_is_sync_in_other_processes(clocks):
     sync, workers = make("CartPole-v1", 2, vectorization="sync")[0], make("CartPole-v1", 2, vectorization="async")[0]
-    assert isinstance(workers, AsyncVectorEnv)
+    assert isinstance(workers, Workers)
     assert all(process.daemon for process in workers.processes)
     np.testing.assert_array_equal(sync.reset(seed=0)[0], workers.reset(seed=0)[0])
     sync.action_space.seed(0)
@@ -32,7 +31,7 @@ def test_async_is_sync_in_other_processes(clocks):
 
 
 def test_an_exception_in_a_worker_says_whose_it_is(clocks):
-    envs, _ = make("clocks:Clock", 2, {"fail_at": 1}, vectorization="async")
+    envs, _ = make("clocks:Clock", 2, {"fail_at": 1}, vectorization="async", restarts=0)
     envs.reset(seed=0)
     pids = [process.pid for process in envs.processes]
     with pytest.raises(WorkerError) as caught:
@@ -46,25 +45,88 @@ def test_an_exception_in_a_worker_says_whose_it_is(clocks):
 
 
 def test_an_observation_that_does_not_fit_says_whose_it_is(clocks):
-    envs, _ = make("clocks:Misfit", 2, vectorization="async")
-    with pytest.raises(WorkerError, match=r"environment 0 \(pid \d+\) raised [\s\S]*environment 1 \(pid \d+\) raised"):
+    envs, _ = make("clocks:Misfit", 2, vectorization="async", restarts=0)
+    words = r"environment 0 \(clocks:Misfit, pid \d+\) raised [\s\S]*environment 1 \(clocks:Misfit, pid \d+\) raised"
+    with pytest.raises(WorkerError, match=words):
         envs.reset(seed=0)
     envs.close()
 
 
-def test_a_killed_worker_is_described(clocks):
-    envs, _ = make("clocks:Clock", 2, vectorization="async")
+def kill(envs, i):
+    os.kill(envs.processes[i].pid, signal.SIGKILL)
+    envs.processes[i].join()
+
+
+def test_a_killed_worker_is_replaced_and_its_episode_begins_anew(clocks):
+    """By hand: environment 1 of two clocks dies before its second step; the others never notice."""
+    envs, _ = make("clocks:Clock", 2, {"horizon": 9}, vectorization="async")
     envs.reset(seed=0)
-    assert describe_dead_worker(envs, timeout=0.01) is None
+    assert envs.step(np.zeros(2, int))[0].tolist() == [1, 1]
     pid = envs.processes[1].pid
-    os.kill(pid, signal.SIGKILL)
-    envs.processes[1].join()
-    with pytest.raises((EOFError, ConnectionError)):
-        envs.step(np.zeros(2, int))
-    assert describe_dead_worker(envs) == f"environment 1 (clocks:Clock, pid {pid}) was killed by SIGKILL"
+    kill(envs, 1)
+    obs, reward, terminated, truncated, infos = envs.step(np.zeros(2, int))
+    assert (obs.tolist(), reward.tolist()) == ([2, 0], [1, 0]) and not (terminated | truncated).any()
+    why = f"environment 1 (clocks:Clock, pid {pid}) was killed by SIGKILL"
+    assert infos["broken"] == {1: f"{why}; it is replaced, 1 of at most 3 times within 1,000 steps"}
+    obs, *_, infos = envs.step(np.zeros(2, int))
+    assert obs.tolist() == [3, 1] and "broken" not in infos
     envs.close()
-    assert describe_dead_worker(envs) is None
-    assert describe_dead_worker(make("CartPole-v1")[0]) is None
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["sleeps", "stopped"])
+def test_a_worker_that_hangs_is_replaced(clocks, stopped):
+    name = "clocks:Clock" if stopped else "clocks:Hangs"
+    envs, _ = make(name, 2, {"horizon": 9}, vectorization="async", timeout=1)
+    envs.reset(seed=0)
+    if stopped:
+        os.kill(envs.processes[0].pid, signal.SIGSTOP)
+    else:
+        envs.step(np.zeros(2, int))
+    old = envs.processes[0].pid
+    obs, *_, infos = envs.step(np.zeros(2, int))
+    assert obs.tolist() == ([0, 1] if stopped else [0, 0])
+    assert "did not answer within the timeout of 1 s" in infos["broken"][0] and not _lives(old)
+    assert envs.step(np.zeros(2, int))[0][0] == 1
+    envs.close()
+
+
+def test_a_successor_draws_other_numbers_and_the_same_ones_again():
+    def first(seed):
+        envs, _ = make("CartPole-v1", 2, vectorization="async")
+        begin = envs.reset(seed=seed)[0]
+        kill(envs, 0)
+        after = envs.step(np.zeros(2, int))[0]
+        envs.close()
+        return begin[0].tolist(), after[0].tolist()
+
+    (begin, after), again = first(3), first(3)
+    assert (begin, after) == again and begin != after
+
+
+def test_replacements_are_bounded(clocks):
+    """An environment that raises at every second step may be replaced twice, not three times."""
+    envs, _ = make("clocks:Clock", 1, {"fail_at": 2}, vectorization="async", restarts=2)
+    envs.reset(seed=0)
+    told = []
+    words = (
+        r"^step of environment 0 .* raised ArithmeticError: the clock broke, 3 times within 1,000 steps, wanted at most"
+    )
+    with pytest.raises(WorkerError, match=words) as caught:
+        for _ in range(9):
+            told += envs.step(np.zeros(1, int))[-1].get("broken", {}).values()
+    assert [line.partition("replaced, ")[2][:16] for line in told] == ["1 of at most 2 t", "2 of at most 2 t"]
+    assert envs.steps == 6 and 'clocks.py", line' in str(caught.value)
+    envs.close()
+
+
+def test_old_replacements_are_forgotten(clocks, monkeypatch):
+    monkeypatch.setattr("bayesrl.envs.workers.WINDOW", 3)
+    envs, _ = make("clocks:Clock", 1, {"fail_at": 2, "horizon": 9}, vectorization="async", restarts=2)
+    envs.reset(seed=0)
+    for _ in range(12):
+        envs.step(np.zeros(1, int))
+    assert envs.broke == [6]
+    envs.close()
 
 
 @pytest.mark.parametrize("waiting", [False, True])
@@ -74,21 +136,32 @@ def test_close_outlives_a_killed_worker(waiting):
     if waiting:
         os.kill(envs.processes[1].pid, signal.SIGSTOP)
         envs.step_async(np.zeros(2, int))
-    os.kill(envs.processes[1].pid, signal.SIGKILL)
-    if waiting:
-        with pytest.raises((EOFError, ConnectionError)):
-            envs.step_wait()
-    else:
-        envs.processes[1].join()
+    kill(envs, 1)
     envs.close()
     assert all(not process.is_alive() for process in envs.processes)
 
 
+def test_a_worker_leaves_ctrl_c_to_its_parent_and_closes_its_environment(clocks, tmp_path):
+    envs, _ = make("clocks:Leaves", 1, {"place": str(tmp_path / "closed")}, vectorization="async")
+    envs.reset(seed=0)
+    os.kill(envs.processes[0].pid, signal.SIGINT)
+    assert envs.step(np.zeros(1, int))[0].tolist() == [1]
+    envs.processes[0].terminate()
+    envs.processes[0].join()
+    assert (tmp_path / "closed").exists()
+    envs.close()
+
+
 ORPHANS = """
-import os, signal
-from bayesrl.envs import make
-envs, _ = make("bayesrl/RiverSwim-v0", 3, vectorization="async")
+import os, signal, time
+import numpy as np
+from bayesrl.envs import RiverSwim, make
+class Hangs(RiverSwim):
+    def step(self, action):
+        time.sleep(1e6)
+envs, _ = make(Hangs, 3, vectorization="async")
 envs.reset(seed=0)
+envs.step_async(np.zeros(3, int))
 print(*[process.pid for process in envs.processes], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -96,6 +169,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")
 def test_workers_end_when_their_parent_is_killed():
+    """Also in the middle of a step that hangs."""
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", ORPHANS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root) as script:
@@ -125,5 +199,5 @@ def test_a_class_that_dies_while_workers_build_it():
             if os.getpid() != parent:
                 os._exit(3)
 
-    with pytest.raises(EnvError, match=r"got a worker process that ended while it built .*Dies, wanted 2 that live"):
+    with pytest.raises(WorkerError, match=r"environment 1 \(.*Dies, pid \d+\) ended with exit code 3"):
         make(Dies, 2, vectorization="async")
