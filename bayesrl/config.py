@@ -48,6 +48,7 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "workers.restarts": (int, 0),
     "workers.overlap": (typing.Literal["auto", True, False], None),
     "log.every": (int, 1),
+    "log.draw": (int, 0),
     "checkpoint.every": (int, 1),
     "checkpoint.keep": (int, 1),
     "eval.every": (int, 0),
@@ -286,6 +287,18 @@ def packaged() -> list[Path]:
     found = [spec for top in tops if (spec := importlib.util.find_spec(top))]
     places = [Path(place) / "configs" for spec in found for place in spec.submodule_search_locations or ()]
     return [place for place in places if place.is_dir()]
+
+
+def settings(config: DictConfig) -> dict[str, bool | float | str]:
+    """What runs are compared by: each component by the name of its class, and every setting that has a value."""
+    out: dict[str, bool | float | str] = {}
+    for key, value in flat(config).items():
+        name, _, last = key.rpartition(".")
+        if name in COMPONENTS and last == "_target_":
+            out[name] = value.rpartition(".")[2]
+        elif last[:1] != "_" and key not in ("run_dir", "resume") and value is not None:
+            out[key] = value if isinstance(value, bool | float | int | str) else str(value)
+    return out
 
 
 def _search(config_dirs: Sequence[str]) -> list[str]:

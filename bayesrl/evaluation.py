@@ -5,9 +5,29 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from bayesrl.agent import Agent
 from bayesrl.rollout import Environments
+
+LONGEST = 1000  # steps of an episode that are kept
+
+
+class Recording(NamedTuple):
+    """The first evaluation episode of the first environment, at most its first `LONGEST` steps.
+
+    Attributes:
+        seen: what the agent was asked with, [T, *].
+        action: what it answered, [T], or [T, A] where continuous.
+        reward: [T].
+        terminated: whether it ended in the world in these steps, so that the return after each of them is known.
+    """
+
+    seen: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: bool
 
 
 class Evaluation(NamedTuple):
@@ -16,10 +36,12 @@ class Evaluation(NamedTuple):
     Attributes:
         returns: [episodes], undiscounted.
         lengths: [episodes], in transitions.
+        first: one of the episodes itself, where it was kept.
     """
 
     returns: np.ndarray
     lengths: np.ndarray
+    first: Recording | None = None
 
     @property
     def mean(self) -> float:
@@ -45,10 +67,17 @@ def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int, limit: 
     share = np.full(E, episodes // E) + (np.arange(E) < episodes % E)
     played = np.zeros(E, dtype=np.int64)
     returns, lengths, seen = [], [], None
+    steps: list[tuple[Tensor, Tensor, Tensor]] = []
+    terminated, going = False, True
     envs.reset(seed=seed)
     while (played < share).any():
         seen = agent.see(envs.obs, envs.start, seen)
-        envs.step(agent.greedy(seen, envs.mask))
+        action = agent.greedy(seen, envs.mask)
+        made = envs.step(action)
+        if going:
+            steps.append((seen[0], action[0], made.reward[0]))
+            terminated = bool(made.terminated[0])
+            going = not (terminated or made.truncated[0] or len(steps) == LONGEST)
         for episode in envs.finished:
             if played[episode.env] < share[episode.env]:
                 played[episode.env] += 1
@@ -58,4 +87,5 @@ def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int, limit: 
             played[i] = share[i]
             returns.append(float(envs.returns[i]))
             lengths.append(int(envs.lengths[i]))
-    return Evaluation(np.array(returns), np.array(lengths))
+    first = Recording(*(torch.stack(part) for part in zip(*steps, strict=True)), terminated)
+    return Evaluation(np.array(returns), np.array(lengths), first)

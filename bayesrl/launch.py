@@ -178,15 +178,18 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
         _warn(f"{run_dir} has no checkpoint yet: beginning anew")
     step = 0 if state is None else state["step"]
     places.describe(run_dir, config, envs, step)
+    logger = Logger(run_dir, step if resuming else None)
+    logger.begin(cfg.settings(config))
     run = Run(
         run_dir,
         rollout,
         test_envs,
         Tracker(config.env.num_envs, config.seed, device),
-        Logger(run_dir, step if resuming else None),
+        logger,
         checkpoints,
         Cadence(
             config.log.every,
+            config.log.draw,
             config.checkpoint.every,
             config.eval.every,
             config.eval.episodes,

@@ -1,4 +1,4 @@
-"""Scalars to TensorBoard and `metrics.csv`, histograms to TensorBoard: the one module that writes them.
+"""Scalars to TensorBoard and `metrics.csv`, histograms and images to TensorBoard: the one module that writes them.
 
 Every tag is declared here with a line of explanation, which TensorBoard shows beside the chart.
 """
@@ -14,11 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from PIL.Image import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
-from torch.utils.tensorboard.summary import custom_scalars, make_histogram
+from torch.utils.tensorboard.summary import custom_scalars, hparams, make_histogram
 
 from bayesrl.checkpoint import CheckpointError, replace
 
@@ -54,32 +55,67 @@ TAGS: dict[str, str] = {
     "time/log_share": "Share of the time spent logging, evaluating and saving.",
 }  # fmt: skip
 
-HISTOGRAMS: dict[str, str] = {
-    "calibration/return_pit": "Where the last 100 returns lay in the distribution predicted for them as their episodes began (probability integral transform), in 20 bins: flat is calibrated, a heap in the middle too cautious, heaps at both ends too sure, a heap at 0 too optimistic.",
+# Of the whole run, written as it ends; `result.json` has them too.
+FINAL: dict[str, str] = {
+    "final/return": "Undiscounted return, greedy on the posterior mean, mean over the episodes played when training has ended.",
+    "final/episodes_to_solve": "Training episodes after which the task counted as solved.",
+    "final/hours": "Wall time of training, over all sessions.",
 }  # fmt: skip
 
+HISTOGRAMS: dict[str, str] = {
+    "calibration/return_pit": "Where the last 100 returns lay in the distribution predicted for them as their episodes began (probability integral transform), in 20 bins: flat is calibrated, a heap in the middle too cautious, heaps at both ends too sure, a heap at 0 too optimistic.",
+    "posterior/weight_mean": "Means of the network's weights over 20 posterior draws.",
+    "posterior/weight_log10_std": "Decimal logarithm of the standard deviations of the network's weights over 20 posterior draws, of those that differ between draws; moves left as the posterior contracts.",
+}  # fmt: skip
+
+PROBABILITIES = ("calibration/return_pit",)  # histograms of numbers from 0 to 1, in 20 bins
+
+IMAGES: dict[str, str] = {
+    "uncertainty/q_along_episode": "Q of the actions taken in the first episode of the last evaluation, with its 5-95 % band over posterior draws, beside the discounted return that followed where the episode ended in the world; below, the standard deviation over draws.",
+    "uncertainty/map": "Standard deviation of Q over posterior draws at the greedy action, in each cell of a grid world.",
+    "exploration/visits": "How often each cell of a grid world is in the replay memory.",
+    "calibration/reliability": "Share of the last 100 predicted returns that fell below each predicted quantile: on the diagonal is calibrated, and inside the band for all that 100 returns can tell; above it returns are lower than predicted.",
+}  # fmt: skip
+
+# Of the configurations, compared in the HPARAMS tab.
+COMPARED = (
+    "final/return", "final/episodes_to_solve", "eval/mean_reward", "rollout/ep_rew_mean", "uncertainty/q_epistemic_std",
+    "calibration/return_coverage_90", "calibration/return_ece", "final/hours",
+)  # fmt: skip
+
 LAYOUT = {
-    "return and value": {
+    "return": {
         "return, training and evaluation": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
+        "length of episodes": ["Multiline", ["rollout/ep_len_mean", "eval/mean_ep_length"]],
+    },
+    "uncertainty": {
         "value at the start, 5-95 % over draws": [
             "Margin",
             ["uncertainty/start_value", "uncertainty/start_value_p05", "uncertainty/start_value_p95"],
         ],
-    },
-    "uncertainty": {
         "standard deviation of Q": ["Multiline", ["uncertainty/q_epistemic_std", "uncertainty/q_aleatoric_std"]],
         "disagreement of draws": ["Multiline", ["uncertainty/action_disagreement"]],
     },
-    "calibration and posterior": {
+    "calibration": {
         "coverage of the 90 % band": ["Multiline", ["calibration/return_coverage_90"]],
         "error of the return predicted at the start": [
             "Multiline",
             ["calibration/return_rmse", "calibration/return_std"],
         ],
         "calibration error of the return's quantiles": ["Multiline", ["calibration/return_ece"]],
+    },
+    "posterior": {
+        "KL from the prior, nats": ["Multiline", ["uncertainty/posterior_kl"]],
+        "collapsed to a point": ["Multiline", ["uncertainty/collapsed"]],
+    },
+    "model": {
+        "loss": ["Multiline", ["train/loss"]],
         "ELBO terms": ["Multiline", ["train/nll", "train/kl"]],
     },
-    "time": {"where it goes": ["Multiline", [f"time/{part}_share" for part in ("env", "act", "learn", "log")]]},
+    "time": {
+        "where it goes": ["Multiline", [f"time/{part}_share" for part in ("env", "act", "learn", "log")]],
+        "transitions per second": ["Multiline", ["time/fps"]],
+    },
 }
 
 
@@ -106,41 +142,66 @@ class Logger:
         self._file = self.events.open("ab")
         self._write(first)
 
-    def log(self, step: int, values: Mapping[str, float], samples: Mapping[str, Tensor] | None = None) -> None:
+    def begin(self, settings: Mapping[str, bool | float | str]) -> None:
+        """Say what the run is made of, for TensorBoard to compare runs by."""
+        experiment, session, _ = hparams(dict(settings), dict.fromkeys(COMPARED, 0.0))
+        self._write([Event(summary=experiment), Event(summary=session)])
+
+    def conclude(self, step: int, values: Mapping[str, float]) -> None:
+        """Say how the run ended, by tags of FINAL."""
+        _known(values, FINAL, "FINAL")
+        _, _, end = hparams({}, {})
+        drawn = [self._scalar(tag, value, FINAL) for tag, value in values.items()]
+        self._write([Event(step=step, summary=Summary(value=drawn)), Event(summary=end)])
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
         """Write one row: `step` in transitions, values by tag; those that are not finite are left out.
 
-        Arguments:
-            samples: numbers [k] from 0 to 1 by tag, drawn as histograms of 20 bins; not in the table, left out where k = 0.
-
         Raises:
-            KeyError: a tag without an explanation in TAGS or HISTOGRAMS.
+            KeyError: a tag without an explanation in TAGS.
             CheckpointError: the disk is full.
         """
-        samples = samples or {}
-        if unknown := (set(values) - set(TAGS)) | (set(samples) - set(HISTOGRAMS)):
-            raise KeyError(
-                f"got the tags {sorted(unknown)}, wanted ones with a line in bayesrl.logger.TAGS or HISTOGRAMS: add it "
-                "there"
-            )
+        _known(values, TAGS, "TAGS")
         self.last_step = step
         row = {tag: float(value) for tag, value in values.items() if math.isfinite(value)}
-        drawn = [self._scalar(*item) for item in row.items()]
-        drawn += [self._histogram(tag, sample) for tag, sample in samples.items() if len(sample)]
-        self._write([Event(step=step, summary=Summary(value=drawn))])
+        self._write([Event(step=step, summary=Summary(value=[self._scalar(*item, TAGS) for item in row.items()]))])
         with self._told(), self.table.open("a", newline="") as file:
             csv.writer(file).writerow([step, *(repr(row[tag]) if tag in row else "" for tag in TAGS)])
+
+    def draw(self, step: int, samples: Mapping[str, Tensor], pictures: Mapping[str, Image] | None = None) -> None:
+        """Histograms of numbers [k] by tag, left out where k = 0, and pictures; in TensorBoard alone.
+
+        Raises:
+            KeyError: a tag without an explanation in HISTOGRAMS or IMAGES.
+            CheckpointError: the disk is full.
+        """
+        pictures = pictures or {}
+        _known(samples, HISTOGRAMS, "HISTOGRAMS")
+        _known(pictures, IMAGES, "IMAGES")
+        drawn = [self._histogram(tag, sample) for tag, sample in samples.items() if len(sample)]
+        drawn += [self._image(tag, picture) for tag, picture in pictures.items()]
+        self._write([Event(step=step, summary=Summary(value=drawn))])
 
     def close(self) -> None:
         """Let go of the event file."""
         with contextlib.suppress(OSError):  # of a full disk, which was told before
             self._file.close()
 
-    def _scalar(self, tag: str, value: float) -> Summary.Value:
-        return Summary.Value(tag=tag, simple_value=value, metadata=self._metadata(tag, "scalars", TAGS))
+    def _scalar(self, tag: str, value: float, explained: dict[str, str]) -> Summary.Value:
+        return Summary.Value(tag=tag, simple_value=value, metadata=self._metadata(tag, "scalars", explained))
 
     def _histogram(self, tag: str, sample: Tensor) -> Summary.Value:
-        histogram = make_histogram(sample.double().cpu().numpy(), np.linspace(0, 1, 21))
+        bins = np.linspace(0, 1, 21) if tag in PROBABILITIES else 30
+        histogram = make_histogram(sample.double().cpu().numpy(), bins)
         return Summary.Value(tag=tag, histo=histogram, metadata=self._metadata(tag, "histograms", HISTOGRAMS))
+
+    def _image(self, tag: str, picture: Image) -> Summary.Value:
+        png = io.BytesIO()
+        picture.save(png, "PNG")
+        image = Summary.Image(
+            height=picture.height, width=picture.width, colorspace=3, encoded_image_string=png.getvalue()
+        )
+        return Summary.Value(tag=tag, image=image, metadata=self._metadata(tag, "images", IMAGES))
 
     def _metadata(self, tag: str, plugin: str, explained: dict[str, str]) -> SummaryMetadata | None:
         """The explanation, which a tag's first value carries."""
@@ -166,6 +227,13 @@ class Logger:
                 f"got '{error.strerror}' writing the log in {self.table.parent}, wanted it written: free some space, and "
                 f"go on with resume={self.table.parent}"
             ) from error
+
+
+def _known(values: Mapping[str, object], explained: dict[str, str], where: str) -> None:
+    if unknown := set(values) - set(explained):
+        raise KeyError(
+            f"got the tags {sorted(unknown)}, wanted ones with a line in bayesrl.logger.{where}: add it there"
+        )
 
 
 def _rows(path: Path, step: int) -> list[list[str]]:

@@ -27,7 +27,7 @@ from bayesrl.checkpoint import Checkpoints, replace
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.state import capture, restore
 from bayesrl.envs.worker import WorkerError
-from bayesrl.evaluation import Evaluation, evaluate
+from bayesrl.evaluation import Evaluation, Recording, evaluate
 from bayesrl.logger import Logger
 from bayesrl.rollout import Environments, Rollout
 from bayesrl.tracker import Tracker
@@ -39,9 +39,14 @@ class DivergedError(RuntimeError):
 
 @dataclass
 class Cadence:
-    """How often things happen, in transitions; and how many episodes an evaluation plays."""
+    """How often things happen, in transitions; and how many episodes an evaluation plays.
 
+    Rows of the log are also `ROW` steps of all environments apart, because with thousands every step would be due.
+    """
+
+    ROW = 20
     log: int = 1000
+    draw: int = 5000
     checkpoint: int = 5000
     evaluate: int = 5000
     episodes: int = 10
@@ -51,8 +56,9 @@ class Cadence:
         for name in ("log", "checkpoint", "episodes", "final_episodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"got {name}={getattr(self, name)}, wanted at least 1")
-        if self.evaluate < 0:
-            raise ValueError(f"got evaluate={self.evaluate}, wanted transitions between evaluations, or 0 for none")
+        for name in ("draw", "evaluate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"got {name}={getattr(self, name)}, wanted transitions between them, or 0 for none")
 
 
 @dataclass
@@ -120,6 +126,8 @@ class Run:
         self.cuts: list[int] = []  # replay rows after which a resumption began new episodes
         self._warned = False
         self._row = (0.0, 0)
+        self.drawn = -1
+        self.recorded: Recording | None = None  # an episode of the last evaluation
 
     # --- training ----------------------------------------------------------------------------------------------
 
@@ -200,14 +208,17 @@ class Run:
             self.solved_at = self.rollout.episodes
         if due(self.cadence.evaluate):
             row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(self.cadence.episodes)
-        if row or due(self.cadence.log):
+        if row or due(max(self.cadence.log, self.cadence.ROW * self.rollout.envs.env.num_envs)):
             self._log(row)
+        if due(self.cadence.draw and max(self.cadence.draw, self.cadence.ROW * self.rollout.envs.env.num_envs)):
+            self._draw()
         if due(self.cadence.checkpoint):
             self.save()
 
     def _test(self, episodes: int) -> tuple[float, float]:
         seed = self.seed + 1_000_003 * (1 + self.rollout.transitions)
         result = self._evaluate(episodes, seed % 2**31)
+        self.recorded = result.first
         return result.mean, float(result.lengths.mean())
 
     def _evaluate(self, episodes: int, seed: int) -> Evaluation:
@@ -230,7 +241,12 @@ class Run:
             self.say(
                 "warning: the posterior's draws agree to a thousandth; it has collapsed to a point and explores no more"
             )
-        self.logger.log(self.rollout.transitions, row, self.tracker.samples())
+        self.logger.log(self.rollout.transitions, row)
+
+    def _draw(self) -> None:
+        agent, envs, self.drawn = self.rollout.agent, self.rollout.envs, self.rollout.transitions
+        pictures = self.tracker.pictures(agent, envs.env.single_observation_space, self.recorded, envs.discount)
+        self.logger.draw(self.rollout.transitions, self.tracker.samples(agent), pictures)
 
     def _check_finite(self) -> None:
         loss, agent, got = self.rollout.info.get("loss"), self.rollout.agent, ""
@@ -313,6 +329,12 @@ class Run:
             out |= {"eval_return_mean": result.mean, "eval_return_ci": list(result.interval())}
             if self.logger.last_step < rollout.transitions:
                 self._log({"eval/mean_reward": result.mean, "eval/mean_ep_length": float(result.lengths.mean())})
+            ended = {"final/return": result.mean, "final/hours": self.seconds / 3600}
+            ended |= {} if self.solved_at is None else {"final/episodes_to_solve": self.solved_at}
+            self.logger.conclude(rollout.transitions, ended)
+            self.recorded = result.first
+            if self.cadence.draw and self.drawn < rollout.transitions:
+                self._draw()
         if self.solve:
             out["episodes_to_solve"] = self.solved_at
         replace(self.run_dir / "result.json", (json.dumps(out, indent=2) + "\n").encode())

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections import deque
 
 import torch
+from gymnasium import Space
+from PIL.Image import Image
 from torch import Tensor
 
+from bayesrl import drawings
 from bayesrl.agent import Agent, Forecast
 from bayesrl.calibration import ReturnCalibration
+from bayesrl.evaluation import Recording
 from bayesrl.rollout import Environments, Rollout
 
 
@@ -23,29 +27,43 @@ class Tracker:
         seed: of the generator that draws forecasts.
         device: of the agent.
         probes: recent observations over which uncertainty is averaged.
+
+    Episodes are predicted in the first `WATCHED` environments, in each at most one in `GAP` steps: chosen before
+    anything of them is known, so that calibration is unbiased, and few enough to cost little.
     """
+
+    WATCHED, GAP = 16, 50
 
     def __init__(self, num_envs: int, seed: int, device: torch.device | str = "cpu", probes: int = 256) -> None:
         self.generator = torch.Generator(device=device).manual_seed(seed)
         self.calibration = ReturnCalibration(num_envs).to(device)
+        self.probes = probes
         self.recent: deque[Tensor] = deque(maxlen=max(1, probes // num_envs))
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
-        self.start = [float("nan")] * 4  # mean, 5 %, 95 %, standard deviation of the last episode's first value
+        self.steps, self.asked = 0, [-self.GAP] * min(num_envs, self.WATCHED)  # when each was last predicted
+        self.start = [
+            float("nan")
+        ] * 4  # mean, 5 %, 95 %, standard deviation of the last predicted episode's first value
         self.epistemic = float("nan")
 
     def before(self, agent: Agent, envs: Environments, starting: bool) -> None:
         """Predict the episodes that begin now, before anything of them is stored."""
         seen = agent.see(envs.obs, envs.start, self.recent[-1] if self.recent else None)
         self.recent.append(seen)
+        self.steps += 1
         if not starting:
             return
-        env = envs.start.nonzero()[:, 0]
-        forecast = agent.forecast(seen[env], self.generator)
+        begin = envs.start[: self.WATCHED].nonzero()[:, 0]
+        self.calibration.forget(begin)
+        env = [i for i in begin.tolist() if self.steps - self.asked[i] >= self.GAP]
+        forecast = agent.forecast(seen[env], self.generator) if env else None
         if forecast is None:
             return
+        for i in env:
+            self.asked[i] = self.steps
         value = forecast.q.amax(-1)
-        self.calibration.predict(env, value)
+        self.calibration.predict(begin.new_tensor(env), value)
         last = value[:, -1]
         band = last.quantile(torch.tensor([0.05, 0.95], device=last.device))
         self.start = torch.stack([last.mean(), *band, last.std(correction=0)]).tolist()
@@ -55,7 +73,8 @@ class Tracker:
         for episode in envs.finished:
             self.returns.append(episode.ret)
             self.lengths.append(episode.length)
-            self.calibration.score(episode.env, episode.discounted, episode.truncated)
+            if episode.env < self.WATCHED:
+                self.calibration.score(episode.env, episode.discounted, episode.truncated)
 
     def metrics(self, agent: Agent, rollout: Rollout) -> dict[str, float]:
         """Everything by tag; waits for the device."""
@@ -68,7 +87,10 @@ class Tracker:
         if self.returns:
             out["rollout/ep_rew_mean"] = sum(self.returns) / len(self.returns)
             out["rollout/ep_len_mean"] = sum(self.lengths) / len(self.lengths)
-        if self.recent and (forecast := agent.forecast(torch.cat([*self.recent]), self.generator)) is not None:
+        if (
+            self.recent
+            and (forecast := agent.forecast(torch.cat([*self.recent])[: self.probes], self.generator)) is not None
+        ):
             out |= {f"uncertainty/{name}": value for name, value in spread(forecast).items()}
             self.epistemic = out["uncertainty/q_epistemic_std"]
             mean, low, high, _ = self.start
@@ -87,16 +109,28 @@ class Tracker:
         total = sum(rollout.clock.seconds.values()) or 1.0
         return out | {f"time/{part}_share": s / total for part, s in rollout.clock.seconds.items()}
 
-    def samples(self) -> dict[str, Tensor]:
-        """What is drawn as histograms, numbers [k] from 0 to 1 by tag."""
-        return {"calibration/return_pit": self.calibration.scored}
+    def samples(self, agent: Agent) -> dict[str, Tensor]:
+        """What is drawn as histograms, numbers [k] by tag."""
+        return {"calibration/return_pit": self.calibration.scored, **drawings.weights(agent, self.generator)}
+
+    def pictures(self, agent: Agent, space: Space, recording: Recording | None, discount: float) -> dict[str, Image]:
+        """What is drawn as images, by tag.
+
+        Arguments:
+            space: of one observation.
+            recording: an evaluation episode, where one was played.
+            discount: of the agent's values.
+        """
+        out = drawings.reliability(self.calibration.scored) | drawings.maps(agent, space, self.generator)
+        return out if recording is None else out | drawings.episode(agent, recording, discount, self.generator)
 
     def state(self) -> dict:
         """For a checkpoint."""
         return {
             "generator": self.generator.get_state(), "calibration": self.calibration.state_dict(),
             "recent": torch.stack([*self.recent]).cpu() if self.recent else None, "returns": list(self.returns),
-            "lengths": list(self.lengths), "start": list(self.start), "epistemic": self.epistemic,
+            "lengths": list(self.lengths), "start": list(self.start), "epistemic": self.epistemic, "steps": self.steps,
+            "asked": list(self.asked),
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
@@ -110,6 +144,7 @@ class Tracker:
         self.returns.extend(state["returns"])
         self.lengths.extend(state["lengths"])
         self.start, self.epistemic = state["start"], state["epistemic"]
+        self.steps, self.asked = state.get("steps", 0), state.get("asked", self.asked)
 
 
 def spread(forecast: Forecast) -> dict[str, float]:

@@ -43,3 +43,15 @@ def test_an_episode_without_end_counts_as_it_stands():
     result = evaluate(Idle(), Environments(vector), 4, seed=0, limit=4)
     assert sorted(result.returns) == [1, 1, 10]
     assert sorted(result.lengths) == [1, 1, 4]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_the_first_episode_is_kept(mode, monkeypatch):
+    """Of environment 0, whichever ends first; cut where it is too long, and then its return is not known."""
+    vector = SyncVectorEnv([lambda: Counting(3), lambda: Counting(1)], autoreset_mode=mode)
+    first = evaluate(Idle(), Environments(vector), 4, seed=0).first
+    assert first.seen.tolist() == [[0], [1], [2]] and first.reward.tolist() == [1, 2, 3]
+    assert first.action.shape == (3,) and first.terminated
+    monkeypatch.setattr("bayesrl.evaluation.LONGEST", 2)
+    first = evaluate(Idle(), Environments(vector), 4, seed=0).first
+    assert first.reward.tolist() == [1, 2] and not first.terminated

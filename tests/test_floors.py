@@ -12,11 +12,13 @@ FLOORS = [
     {
         "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.history", "bayesrl.scaling", "bayesrl.replay",
         "bayesrl.capture",
-        "bayesrl.active", "bayesrl.calibration", "bayesrl.interpretation", "bayesrl.figures", "bayesrl.diagnostics",
+        "bayesrl.active", "bayesrl.calibration", "bayesrl.interpretation", "bayesrl.figures",
+        "bayesrl.raster", "bayesrl.diagnostics",
     },
     {
         "bayesrl.agents", "bayesrl.rollout", "bayesrl.evaluation", "bayesrl.tracker", "bayesrl.logger",
-        "bayesrl.checkpoint", "bayesrl.run", "bayesrl.testing", "bayesrl.explanation", "bayesrl.policy",
+        "bayesrl.checkpoint", "bayesrl.run", "bayesrl.testing", "bayesrl.explanation",
+        "bayesrl.policy", "bayesrl.drawings",
     },
 ]  # fmt: skip
 FILES = [

@@ -1,19 +1,23 @@
 """TensorBoard and metrics.csv say the same, explain every tag, and go on after a resumption without a double."""
 
 import csv
+import io
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 from test_resume import TINY, resume, train
 
-from bayesrl.logger import HISTOGRAMS, LAYOUT, TAGS, Logger
+from bayesrl.logger import COMPARED, FINAL, HISTOGRAMS, IMAGES, LAYOUT, TAGS, Logger
 
 
 def events(run: Path) -> EventAccumulator:
-    return EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+    return EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0, "histograms": 0}).Reload()
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +68,9 @@ def test_the_promised_tags_are_there(run: Path) -> None:
 def test_every_tag_is_explained_where_it_is_drawn(run: Path) -> None:
     board = events(run)
     for tag in board.Tags()["scalars"]:
-        assert board.SummaryMetadata(tag).summary_description == TAGS[tag]
-    assert all(text.endswith(".") and len(text) > 12 for text in TAGS.values())
+        assert board.SummaryMetadata(tag).summary_description == (TAGS | FINAL)[tag]
+    for text in (TAGS | FINAL | HISTOGRAMS | IMAGES).values():
+        assert text.endswith(".") and len(text) > 12
 
 
 def test_the_band_is_a_margin_chart(run: Path) -> None:
@@ -102,8 +107,8 @@ def test_a_histogram_holds_its_numbers(tmp_path: Path) -> None:
     """Three numbers in two of twenty bins, explained; none is not drawn."""
     tag = "calibration/return_pit"
     logger = Logger(tmp_path)
-    logger.log(10, {}, {tag: torch.tensor([0.12, 0.13, 0.97])})
-    logger.log(20, {}, {tag: torch.empty(0)})
+    logger.draw(10, {tag: torch.tensor([0.12, 0.13, 0.97])})
+    logger.draw(20, {tag: torch.empty(0)})
     logger.close()
     board = events(tmp_path)
     (drawn,) = board.Histograms(tag)
@@ -112,4 +117,46 @@ def test_a_histogram_holds_its_numbers(tmp_path: Path) -> None:
     assert {round(limit, 2): count for limit, count in bins.items() if count} == {0.15: 2, 1.0: 1}
     assert HISTOGRAMS[tag] in board.SummaryMetadata(tag).summary_description
     with pytest.raises(KeyError, match="HISTOGRAMS"):
-        logger.log(30, {}, {"unknown": torch.ones(1)})
+        logger.draw(30, {"unknown": torch.ones(1)})
+
+
+def test_pictures_go_round(tmp_path: Path) -> None:
+    tag = "uncertainty/map"
+    logger = Logger(tmp_path)
+    logger.draw(10, {}, {tag: Image.new("RGB", (3, 2), "#4477aa")})
+    with pytest.raises(KeyError, match="IMAGES"):
+        logger.draw(20, {}, {"unknown": Image.new("RGB", (1, 1))})
+    logger.close()
+    board = events(tmp_path)
+    (drawn,) = board.Images(tag)
+    picture = Image.open(io.BytesIO(drawn.encoded_image_string))
+    assert (drawn.step, picture.size, picture.getpixel((2, 1))) == (10, (3, 2), (0x44, 0x77, 0xAA))
+    assert board.SummaryMetadata(tag).summary_description == IMAGES[tag]
+
+
+def test_runs_are_compared_by_settings_and_final_metrics(run: Path) -> None:
+    board = events(run)
+    plugin = board.PluginTagToContent("hparams")
+    session = plugin_data_pb2.HParamsPluginData.FromString(plugin["_hparams_/session_start_info"]).session_start_info
+    settings = session.hparams
+    assert settings["posterior"].string_value == "Hypermodel" and settings["posterior.draws"].number_value == 20
+    assert settings["capture"].bool_value is False and "run_dir" not in settings
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
+    assert [metric.name.tag for metric in experiment.metric_infos] == [*COMPARED]
+    assert set(COMPARED) <= {*TAGS, *FINAL}
+    ends = board.Scalars("final/return")
+    assert [end.step for end in ends] == [300, 500]
+    assert ends[-1].value == pytest.approx(json.loads((run / "result.json").read_text())["eval_return_mean"])
+    assert board.SummaryMetadata("final/return").summary_description == FINAL["final/return"]
+
+
+def test_a_run_is_drawn(tmp_path: Path) -> None:
+    """Maps, the band along an episode, reliability and weights of a small DeepSea, at the rate asked for."""
+    run = tmp_path / "run"
+    train("env=deep_sea", "env.kwargs.size=4", "steps=300", "log.draw=100", f"run_dir={run}")
+    board = events(run)
+    assert set(board.Tags()["images"]) == set(IMAGES)
+    for tag in IMAGES:
+        assert [drawn.step for drawn in board.Images(tag)] == ([100, 200, 300] if "along" not in tag else [200, 300])
+    mean = board.Histograms("posterior/weight_mean")
+    assert [drawn.step for drawn in mean] == [100, 200, 300] and mean[0].histogram_value.num > 100

@@ -46,10 +46,10 @@ def test_metrics_by_hand():
     before = torch.get_rng_state()
     _, out = run(4)
     assert torch.equal(before, torch.get_rng_state())
-    # Episodes of rewards 1 and 2; discounted by 1/2 they are 2, the mean of the values 1 and 3.
+    # Episodes of rewards 1 and 2; discounted by 1/2 they are 2, the mean of the values 1 and 3. One is predicted.
     assert (out["rollout/ep_rew_mean"], out["rollout/ep_len_mean"], out["rollout/episodes"]) == (3, 2, 2)
     assert (out["uncertainty/start_value"], out["uncertainty/q_epistemic_std"]) == (2, 1)
-    assert (out["calibration/return_coverage_90"], out["calibration/episodes_scored"]) == (1, 2)
+    assert (out["calibration/return_coverage_90"], out["calibration/episodes_scored"]) == (1, 1)
     assert out["time/total_timesteps"] == out["train/n_updates"] == 4
 
 
@@ -58,7 +58,8 @@ def test_the_state_goes_round():
     other = Tracker(1, seed=5)
     other.restore(tracker.state())
     assert torch.equal(tracker.generator.get_state(), other.generator.get_state())
-    assert (other.returns, other.lengths, other.start) == (tracker.returns, tracker.lengths, tracker.start)
+    for name in ("returns", "lengths", "start", "steps", "asked"):
+        assert getattr(other, name) == getattr(tracker, name)
     assert torch.equal(torch.stack([*other.recent]), torch.stack([*tracker.recent]))
 
 
@@ -68,3 +69,17 @@ def test_a_state_of_an_earlier_version_goes_round():
     other = Tracker(1, seed=5)
     other.restore(state)
     assert other.calibration.counts.tolist() == [1, 0] and math.isnan(other.calibration.error[0])
+
+
+def test_few_episodes_are_predicted_and_only_those_are_scored():
+    """100 steps of 40 environments with episodes of 2: two predictions, 50 steps apart, in each of the first 16."""
+    rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, *(Counting(2) for _ in range(40))))
+    tracker, asked = Tracker(40, seed=0), []
+    predict = tracker.calibration.predict
+    tracker.calibration.predict = lambda env, draws: (asked.append(env.tolist()), predict(env, draws))
+    for _ in range(100):
+        tracker.before(rollout.agent, rollout.envs, bool(rollout.envs.start.any()))
+        rollout.step()
+        tracker.after(rollout.envs)
+    assert asked == [list(range(16))] * 2
+    assert tracker.calibration.counts.tolist() == [32, 0] and len(tracker.returns) == 100
