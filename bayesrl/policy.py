@@ -14,6 +14,7 @@ from gymnasium.spaces import Dict, Tuple
 from torch import Generator, Tensor
 
 from bayesrl.agent import Agent, EnvSpec
+from bayesrl.envs.actions import actions
 from bayesrl.envs.spaces import flatten
 from bayesrl.td import at, greedy
 
@@ -23,7 +24,7 @@ class Decision(NamedTuple):
 
     Attributes:
         action: as the environment takes it, [B] or [B, *].
-        chosen: the number of the action among A, [B] int64; what the agent emits where actions are continuous.
+        chosen: what the agent emits: its number among A, [B] int64, or where continuous [B, A] in [-1, 1].
         q: draws of Q in return units, [n, B, A], the same n functions at every call; None for agents without values.
         acting: the Q that decided, [B, A]: the draw's, or the mean of q; None as q.
         uncertainty: standard deviation of q over draws at the chosen action, [B]; NaN for agents without values.
@@ -57,6 +58,7 @@ class Policy:
     ) -> None:
         self.agent, self.spec, self.z = agent, spec, z
         self.observation_space, self.action_space = observation_space, action_space
+        self.actions = actions(action_space)
         self.device = next(
             (t.device for t in agent.state_dict().values() if isinstance(t, Tensor)), torch.device("cpu")
         )
@@ -128,11 +130,7 @@ class Policy:
             chosen = greedy(acting, allowed)
         nothing = torch.full((len(obs),), torch.nan, device=self.device)
         uncertainty = nothing if q is None else at(q, chosen.expand(len(q), -1)).std(0, correction=0)
-        return Decision(self._own(chosen), chosen, q, acting, uncertainty)
-
-    def _own(self, chosen: Tensor) -> np.ndarray:
-        """The environment's actions, [B, *]."""
-        return chosen.cpu().numpy() + int(self.action_space.start)  # type: ignore[attr-defined]
+        return Decision(self.actions(chosen.cpu()).numpy(), chosen, q, acting, uncertainty)
 
 
 def batched(space: Space, obs: Any) -> tuple[Any, bool]:

@@ -148,6 +148,7 @@ def described(run_dir: Path) -> tuple[EnvSpec, Space, Space]:
         kept = json.loads(path.read_text())["environment"]
         known = {name: kept[name] for name in EnvSpec._fields}
         known |= {"shape": tuple(kept["shape"]), "dtype": getattr(torch, kept["dtype"].removeprefix("torch."))}
+        known["bounds"] = None if kept["bounds"] is None else tuple(map(tuple, kept["bounds"]))
         return EnvSpec(**known), from_json(kept["observation_space"]), from_json(kept["action_space"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -11,9 +11,11 @@ from gymnasium.spaces import Box, Dict, Discrete
 from test_resume import TINY, train
 
 import bayesrl
+from bayesrl.agent import EnvSpec
 from bayesrl.agents.bayes_dqn import BayesDQN
 from bayesrl.agents.uniform import Uniform
 from bayesrl.checkpoint import CheckpointError
+from bayesrl.envs.actions import actions
 from bayesrl.network import mlp, recurrent
 from bayesrl.policy import Policy
 from bayesrl.posteriors import Ensemble
@@ -160,6 +162,16 @@ def test_an_agent_without_values_acts_and_says_that_it_does_not_know(run) -> Non
     assert action in (0, 1) and math.isnan(uncertainty)
     with pytest.raises(ValueError, match="posterior over values"):
         policy.draw()
+
+
+def test_continuous_actions_are_the_environments_own() -> None:
+    space = Box(np.array([0.0, -4.0], np.float32), np.array([1.0, 4.0], np.float32))
+    bounds = actions(space).bounds
+    spec = EnvSpec((3,), torch.float32, 2, bounds=bounds)
+    policy = Policy(Uniform(spec), spec, Box(-1, 1, (3,), np.float32), space)
+    action, uncertainty = policy(np.full((500, 3), 0.3, np.float32))
+    assert all(each in space for each in action) and np.isnan(uncertainty).all()
+    assert np.abs(action[:, 1]).max() > 3.9 and action[:, 0].min() < 0.1
 
 
 @pytest.mark.parametrize("obs", [np.zeros(3), np.zeros((2, 3)), np.full(4, np.nan), 1.0])
