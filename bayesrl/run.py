@@ -44,7 +44,7 @@ class Cadence:
     Rows of the log are also `ROW` steps of all environments apart, because with thousands every step would be due.
     """
 
-    ROW = 20
+    ROW = 10
     log: int = 1000
     draw: int = 5000
     checkpoint: int = 5000
