@@ -268,17 +268,16 @@ def spell(wanted: Any) -> str:
 
 def flat(config: DictConfig) -> dict[str, Any]:
     """Every leaf by its dotted name."""
-    out: dict[str, Any] = {}
+    return leaves(OmegaConf.to_container(config, resolve=True))
 
-    def walk(node: Any, prefix: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{prefix}.{key}" if prefix else str(key))
-        else:
-            out[prefix] = node
 
-    walk(OmegaConf.to_container(config, resolve=True), "")
-    return out
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Every leaf of nested dictionaries by its dotted name; an empty dictionary is a leaf."""
+    if not (isinstance(tree, dict) and tree):
+        return {prefix: tree}
+    return {
+        k: v for key, node in tree.items() for k, v in leaves(node, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
 def packaged() -> list[Path]:

@@ -21,6 +21,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor
 from torch.utils.tensorboard.summary import custom_scalars, hparams, make_histogram
 
+from bayesrl.aggregate import Interval
 from bayesrl.checkpoint import CheckpointError, replace
 
 TAGS: dict[str, str] = {
@@ -243,3 +244,24 @@ def _rows(path: Path, step: int) -> list[list[str]]:
     with path.open(newline="", errors="replace") as file:
         table = [row for row in csv.DictReader(file) if str(row.get("step")).isdigit() and None not in row.values()]
     return [[row["step"], *(row.get(tag, "") for tag in TAGS)] for row in table if int(row["step"]) <= step]
+
+
+def write_bands(place: Path, bands: Mapping[str, tuple[np.ndarray, Interval]]) -> None:
+    """A TensorBoard run of curves with bands: each tag, beside tag_low and tag_high, as a Margin chart of its own.
+
+    Arguments:
+        place: the run's directory.
+        bands: by tag transitions [K] and numbers [K] with their intervals.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    edges = {tag: (tag, f"{tag}_low", f"{tag}_high") for tag in bands}
+    layout = {"over seeds: IQM with its 95 % interval": {tag: ["Margin", [*edges[tag]]] for tag in bands}}
+    events = [Event(file_version="brain.Event:2"), Event(summary=custom_scalars(layout))]
+    for tag, (steps, interval) in bands.items():
+        for row, step in enumerate(steps):
+            values = [Summary.Value(tag=t, simple_value=v[row]) for t, v in zip(edges[tag], interval, strict=True)]
+            events.append(Event(step=int(step), summary=Summary(value=values)))
+    with (place / f"events.out.tfevents.{time.time():.6f}").open("wb") as file:
+        for event in events:
+            event.wall_time = time.time()
+            RecordWriter(file).write(event.SerializeToString())

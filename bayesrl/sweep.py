@@ -274,7 +274,7 @@ def checked(
             problems.setdefault(problem, []).append(name)
     if problems:
         raise ConfigError(
-            problem if len(names) == len(combinations) else f"{problem} (in {names[0]}, in {len(names)} of the runs)"
+            problem if len(names) == len(combinations) else f"{problem} (in {len(names)} runs, such as {names[0]})"
             for problem, names in problems.items()
         )
     return out
