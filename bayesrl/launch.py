@@ -6,12 +6,15 @@ import contextlib
 import random
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pyro
 import torch
+from gymnasium.error import DependencyNotInstalled
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -88,8 +91,8 @@ def train(argv: list[str]) -> int:
 
 def evaluate(argv: list[str]) -> int:
     """Evaluate from command-line words."""
-    words = _words(argv, {"run": "", "episodes": "100", "seed": "0", "device": "auto"})
-    episodes, seed = _whole(words, episodes=1, seed=0)
+    words = words_of(argv, {"run": "", "episodes": "100", "seed": "0", "device": "auto"})
+    episodes, seed = whole_numbers(words, episodes=1, seed=0)
     config, agent, envs, step = _trained(words, min(episodes, 10))
     result = play(agent, envs, episodes, seed)
     envs.env.close()
@@ -104,8 +107,8 @@ def evaluate(argv: list[str]) -> int:
 def explain(argv: list[str]) -> int:
     """Explain from command-line words."""
     defaults = {"states": "512", "draws": "100", "seed": "0", "episodes": "0", "device": "auto", "names": "", "out": ""}
-    words = _words(argv, {"run": "", **defaults})
-    states, draws, seed, episodes = _whole(words, states=2, draws=2, seed=0, episodes=0)
+    words = words_of(argv, {"run": "", **defaults})
+    states, draws, seed, episodes = whole_numbers(words, states=2, draws=2, seed=0, episodes=0)
     config, agent, envs, step = _trained(words, max(1, min(episodes, 10)), memory=True)
     posterior, scaling, replay = (getattr(agent, name, None) for name in ("posterior", "scaling", "replay"))
     if not (isinstance(posterior, Learner) and isinstance(scaling, Scaling) and replay is not None):
@@ -330,6 +333,24 @@ def policy(run_dir: Path, device: str = "cpu") -> Policy:
     return Policy(agent, spec, observations, actions)
 
 
+def watched(config: DictConfig) -> gym.Env:
+    """One environment of a configuration, which gives pictures of itself where it can."""
+    build = partial(single, config.env.id, imports=list(config.env.imports))
+    kwargs = _plain(config.env.kwargs)
+    env = build(kwargs=kwargs)
+    if "rgb_array" not in env.metadata.get("render_modes", ()):
+        return env
+    env.close()
+    try:
+        env = build(kwargs=kwargs | {"render_mode": "rgb_array"})
+        env.reset()
+        env.render()
+    except (EnvError, DependencyNotInstalled) as error:
+        _warn(f"no pictures of {config.env.id}: {error}")
+        return build(kwargs=kwargs)
+    return env
+
+
 # --- the command line ------------------------------------------------------------------------------------------
 
 
@@ -355,7 +376,7 @@ def options(argv: list[str]) -> tuple[list[str], list[str], bool]:
     return dirs, words, show
 
 
-def _words(argv: list[str], options: dict[str, str]) -> dict[str, str]:
+def words_of(argv: list[str], options: dict[str, str]) -> dict[str, str]:
     """key=value words over their defaults."""
     given = {}
     for word in argv:
@@ -365,7 +386,7 @@ def _words(argv: list[str], options: dict[str, str]) -> dict[str, str]:
     return {**options, **given}
 
 
-def _whole(words: dict[str, str], **least: int) -> list[int]:
+def whole_numbers(words: dict[str, str], **least: int) -> list[int]:
     """Whole numbers among the words, each with the least that makes sense."""
     for key, low in least.items():
         if not words[key].isdecimal() or not low <= int(words[key]) <= cfg.MOST["seed"]:

@@ -146,9 +146,9 @@ def described(run_dir: Path) -> tuple[EnvSpec, Space, Space]:
     path = run_dir / "run.json"
     try:
         kept = json.loads(path.read_text())["environment"]
-        known = {name: kept[name] for name in EnvSpec._fields}
+        known = {name: kept[name] for name in EnvSpec._fields if name in kept}
         known |= {"shape": tuple(kept["shape"]), "dtype": getattr(torch, kept["dtype"].removeprefix("torch."))}
-        known["bounds"] = None if kept["bounds"] is None else tuple(map(tuple, kept["bounds"]))
+        known["bounds"] = tuple(map(tuple, known["bounds"])) if known.get("bounds") else None
         return EnvSpec(**known), from_json(kept["observation_space"]), from_json(kept["action_space"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

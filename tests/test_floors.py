@@ -18,7 +18,8 @@ FLOORS = [
     {
         "bayesrl.agents", "bayesrl.rollout", "bayesrl.evaluation", "bayesrl.tracker", "bayesrl.logger",
         "bayesrl.checkpoint", "bayesrl.run", "bayesrl.testing", "bayesrl.explanation",
-        "bayesrl.policy", "bayesrl.drawings",
+        "bayesrl.policy", "bayesrl.drawings", "bayesrl.episode",
+        "bayesrl.frames", "bayesrl.screens", "bayesrl.graph",
     },
 ]  # fmt: skip
 FILES = [
@@ -79,6 +80,7 @@ def test_every_module_has_a_floor() -> None:
         "bayesrl", "bayesrl.train", "bayesrl.evaluate", "bayesrl.explain", "bayesrl.launch", "bayesrl.config",
         "bayesrl.run_dir", "bayesrl.sweep", "bayesrl.report", "bayesrl.runs", "bayesrl.comparison", "bayesrl.page",
         "bayesrl.new", "bayesrl.check",
+        "bayesrl.watch", "bayesrl.export",
     }  # fmt: skip
     loose = {
         m for m in map(module, FILES) if not m.startswith(("bayesrl.envs", "bayesrl.agents", "bayesrl.posteriors"))

@@ -1,0 +1,104 @@
+"""Watch a run's agent: `python -m bayesrl.watch run=RUN_DIR [episodes=1] [mode=auto] [draw=mean] [seed=0]`.
+
+Plays episodes and shows, beside the environment, Q of each action as a band over posterior draws, which action is
+taken, and how unsure the agent has been from step to step (the standard deviation of Q over draws).
+
+    mode=window     on the screen (pygame: pip install "bayesrl[classic]")
+    mode=video      into out=RUN_DIR/watch.mp4 (PyAV: pip install "bayesrl[video]"), or out=FILE.gif (needs nothing)
+    mode=terminal   as text, also over ssh; a line for each step where the output is a file or a pipe
+    mode=auto       a film where out= is given, else a window where there is a display, else the terminal
+    draw=mean       the posterior mean acts; draw=thompson: one draw an episode, its Q marked
+
+    names=[left,right]   names the actions
+    steps=1000           at most, in an episode
+    fps=30               frames a second; the environment's own by default
+    device=cpu           or cuda, cuda:1
+
+Exit code 2, with one sentence, when the input is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+DEFAULTS = {
+    "run": "", "episodes": "1", "mode": "auto", "draw": "mean", "seed": "0", "out": "", "names": "", "steps": "1000",
+    "fps": "0", "device": "cpu",
+}  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or any(arg in ("-h", "--help") for arg in argv):
+        print(__doc__.strip())
+        return 0 if argv else 2
+    from bayesrl import launch
+
+    return launch.command(argv, watch)
+
+
+def watch(argv: list[str]) -> int:
+    """Show episodes from command-line words.
+
+    Raises:
+        ConfigError, CheckpointError, EnvError, ScreenError: what is wrong, or missing here.
+    """
+    from bayesrl import launch
+    from bayesrl.config import ConfigError
+    from bayesrl.episode import Moment, play
+    from bayesrl.frames import Frames
+    from bayesrl.run_dir import stored
+    from bayesrl.screens import Film, Terminal, Window, has_display
+
+    words = launch.words_of(argv, DEFAULTS)
+    episodes, seed, steps, fps = launch.whole_numbers(words, episodes=1, seed=0, steps=1, fps=0)
+    for key, choices in (("mode", ("auto", "window", "video", "terminal")), ("draw", ("mean", "thompson"))):
+        if words[key] not in choices:
+            raise ConfigError([f"got {key}={words[key]}, wanted one of {', '.join(choices)}"])
+    if not words["run"]:
+        raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
+    run_dir = Path(words["run"])
+    policy, config = launch.policy(run_dir, words["device"]), stored(run_dir)
+    with contextlib.closing(launch.watched(config)) as env:
+        names = words["names"].strip("[]").split(",") if words["names"] else meanings(env)
+        if names and policy.spec.bounds is None and len(names) != policy.spec.actions:
+            raise ConfigError([f"got {len(names)} names, wanted {policy.spec.actions}, one for each action"])
+        rate = float(fps or min(env.metadata.get("render_fps") or 15, 50))
+        mode = words["mode"]
+        if mode == "auto":
+            mode = "video" if words["out"] else "window" if has_display() else "terminal"
+        screen: Film | Terminal | Window
+        if mode == "video":
+            screen = Film(Path(words["out"] or run_dir / "watch.mp4"), rate)
+        else:
+            screen = Window(rate) if mode == "window" else Terminal(rate)
+        going = True
+        for number in range(episodes):
+            thompson = words["draw"] == "thompson"
+            acting = policy.draw(seed + number) if thompson else policy
+            acts = f"posterior draw {seed + number} (Thompson sampling)" if thompson else "the posterior mean"
+            frames, history = Frames(config.env.id, acts, names, thompson), list[Moment]()
+            for moment in play(acting, env, seed + number, steps):
+                history[-1:] = [m._replace(picture=None) for m in history[-1:]]  # of the past only numbers are drawn
+                history.append(moment)
+                going = screen.show(frames, history)
+                if not going:
+                    break
+            if not going:
+                break
+        if told := screen.close():
+            print(told)
+    return 0
+
+
+def meanings(env) -> list[str]:
+    """Names of the actions, where the environment says them as Atari's do."""
+    said = getattr(env.unwrapped, "get_action_meanings", None)
+    return [str(name).lower() for name in said()] if callable(said) else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What logging costs of training: `python tests/benchmarks/logging_cost.py [rounds=15] [words of bayesrl.train]`.
+
+Two runs of the same configuration, by default CartPole's, side by side: one logs at the default rates, the other not at
+all; neither evaluates or saves. They take turns of 1,000 transitions, so that a machine that slows down slows both.
+Prints the processor time of a turn, median over turns, and the median of the turns' ratios.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bayesrl import config, launch
+from bayesrl.run import Run
+
+TURN = 1000
+
+
+class Silent:
+    """Takes the place of a tracker and a logger, and does nothing."""
+
+    returns: tuple[float, ...] = ()
+
+    def nothing(self, *args: object, **kwargs: object) -> dict:
+        return {}
+
+    before = after = metrics = samples = pictures = log = draw = begin = close = nothing
+
+
+def made(words: list[str], place: Path, logs: bool) -> Run:
+    run = launch.build(config.load([*words, "eval.every=0", f"checkpoint.every={10**9}", "solve=null"]), place)
+    if not logs:
+        run.tracker = run.logger = Silent()  # type: ignore[assignment]
+    return run
+
+
+def turn(run: Run) -> float:
+    """Processor seconds of TURN transitions, as `Run.train` makes them."""
+    begin, rollout = time.process_time(), run.rollout
+    until = rollout.transitions + TURN
+    while rollout.transitions < until:
+        run.tracker.before(rollout.agent, rollout.envs, run.starting)
+        made = run._step()
+        run.starting = bool(rollout.envs.start.any())
+        run.tracker.after(rollout.envs)
+        run._events(made)
+    return time.process_time() - begin
+
+
+def main(*argv: str) -> None:
+    rounds = int(next((word.partition("=")[2] for word in argv if word.startswith("rounds=")), 15))
+    words = [word for word in argv if not word.startswith("rounds=")]
+    with tempfile.TemporaryDirectory() as place:
+        runs = [made(words, Path(place) / name, name == "logs") for name in ("logs", "silent")]
+        for run in runs:
+            turn(run)  # begins to learn, and compiles
+            run._test(1)  # an episode to draw
+        times = [(turn(runs[0]), turn(runs[1])) for _ in range(rounds)]
+        for run in runs:
+            run.close()
+    logs, silent = (statistics.median(part) for part in zip(*times, strict=True))
+    ratios = sorted(a / b for a, b in times)
+    print(f"{TURN} transitions: {logs:.3f} s of processor time with logging, {silent:.3f} s without")
+    print(f"ratio: median of {rounds} turns {statistics.median(ratios):.4f}, from {ratios[0]:.3f} to {ratios[-1]:.3f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
