@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesrl.agent import EnvSpec, Forecast, Transition
-from bayesrl.capture import Captured
+from bayesrl.capture import captured, kept
 from bayesrl.exploration import Exploration, Thompson
 from bayesrl.history import follow
 from bayesrl.posteriors import Batch, Learner
@@ -79,15 +79,18 @@ class BayesDQN(nn.Module):
         self.replay = Replay(spec, posterior.tags(1), capacity, n_step, discount, device, W)
         window = (spec.num_envs, W, 1 + math.prod(spec.shape))
         self.register_buffer("seen", torch.zeros(window, dtype=spec.dtype, device=device) if W > 1 else None)
+        self.device = device
         self.spec, self.batch_size, self.learning_starts = spec, batch_size, max(learning_starts, 1)
         self.step: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.update
+        self.choose: Callable[..., Tensor] = self.decide
 
     @torch.no_grad()
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
         x = self.see(obs, start, self.seen)
         if self.history > 1:
             self.seen = x
-        return self.exploration(self.posterior, self.scaling.obs(x), start, mask)
+        noise = self.exploration.noise(self.posterior, start)
+        return self.choose(x, *noise) if mask is None else self.choose(x, *noise, mask)
 
     def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
         return obs if self.history == 1 else follow(seen, obs, start, self.history)
@@ -103,9 +106,31 @@ class BayesDQN(nn.Module):
     def learn(self) -> dict[str, Tensor]:
         return self.step(self.replay.index(self.batch_size), self.posterior.index(self.posterior.draws))
 
-    def capture(self) -> None:
-        """Compile the whole update into one graph at its first call."""
-        self.step = Captured(self.update, self)
+    def capture(self, updates: float = math.inf, say: Callable[[str], None] = print) -> bool:
+        """Compile the whole update, and acting, if so many updates save more time than that takes; whether it did."""
+        z = self.posterior.index(self.posterior.draws, torch.Generator(self.device).manual_seed(0))
+        index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.device)
+        self.step = captured(self.update, self, index, z, name="the update", calls=updates, say=say)
+        if self.step == self.update:
+            return False
+        self.capture_acting(say)
+        return True
+
+    def capture_acting(self, say: Callable[[str], None] = print) -> None:
+        """Compile what an action is decided by, once its noise is drawn."""
+        E, A = self.spec.num_envs, self.spec.actions
+        shape = self.spec.shape if self.seen is None else self.seen.shape[1:]
+        x = torch.zeros(E, *shape, dtype=self.spec.dtype, device=self.device)
+        start, mask = (torch.ones(*size, dtype=torch.bool, device=self.device) for size in ((E,), (E, A)))
+        with kept(self), torch.random.fork_rng():
+            noise = self.exploration.noise(self.posterior, start)
+        given = (*noise, mask) if self.spec.masked else noise
+        self.choose = captured(self.decide, self, x, *given, name="acting", say=say)
+
+    def decide(self, x: Tensor, *given: Tensor) -> Tensor:
+        """Actions [E] for x [E, *] from the exploration's noise and, where the environments have one, the mask."""
+        noise, mask = (given[:-1], given[-1]) if self.spec.masked else (given, None)
+        return self.exploration.decide(self.posterior, self.scaling.obs(x), mask, *noise)
 
     def update(self, index: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Teach draws z [n, *] the transitions `index` [B]: a pure tensor function, no branch on data, no sync."""

@@ -14,7 +14,21 @@ from bayesrl.td import greedy
 
 
 class Exploration(nn.Module):
-    """Draws of a posterior -> actions; called with (posterior, x [E, *], start [E], mask [E, A] or None) -> [E]."""
+    """Draws of a posterior -> actions; called with (posterior, x [E, *], start [E], mask [E, A] or None) -> [E].
+
+    In two parts: `noise`, which is all that is random, and `decide`, a pure tensor function that can be captured.
+    """
+
+    def noise(self, posterior: Posterior, start: Tensor) -> tuple[Tensor, ...]:
+        """What this step is decided by, fresh where `start` [E] bool marks episodes that begin."""
+        raise NotImplementedError
+
+    def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:
+        """Actions [E] for inputs x [E, *]."""
+        raise NotImplementedError
+
+    def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.decide(posterior, x, mask, *self.noise(posterior, start))
 
     def observe(self, transition: Transition) -> None:
         """Take in one step of every environment; here nothing."""
@@ -55,11 +69,13 @@ class Thompson(Held):
             raise ValueError(f"got resample={resample}, wanted a probability in [0, 1]")
         self.resample = resample
 
-    def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Actions [E] for inputs x [E, *]; `start` [E] bool marks environments that need a fresh draw."""
+    def noise(self, posterior: Posterior, start: Tensor) -> tuple[Tensor, ...]:
         if self.resample:
-            start = start | (torch.rand(len(x), device=x.device) < self.resample)
-        return greedy(posterior.likelihood.mean(posterior.paired(self.draw(posterior, start), x)), mask)
+            start = start | (torch.rand(len(start), device=start.device) < self.resample)
+        return (self.draw(posterior, start),)
+
+    def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:
+        return greedy(posterior.likelihood.mean(posterior.paired(*noise, x)), mask)
 
 
 class OptimisticIndexSampling(Held):
@@ -78,9 +94,11 @@ class OptimisticIndexSampling(Held):
             )
         self.indices, self.quantile = indices, quantile
 
-    def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
-        z = self.draw(posterior, start, self.indices)
-        q = posterior.likelihood.mean(posterior.paired(z, x.repeat_interleave(self.indices, 0)))
+    def noise(self, posterior: Posterior, start: Tensor) -> tuple[Tensor, ...]:
+        return (self.draw(posterior, start, self.indices),)
+
+    def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:
+        q = posterior.likelihood.mean(posterior.paired(*noise, x.repeat_interleave(self.indices, 0)))
         return greedy(q.view(len(x), self.indices, -1).quantile(self.quantile, 1), mask)
 
 
@@ -103,11 +121,16 @@ class EpsilonGreedy(Exploration):
         self.start, self.end, self.decay = start, end, decay
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+    def noise(self, posterior: Posterior, start: Tensor) -> tuple[Tensor, ...]:
+        return (torch.rand(2, len(start), device=start.device),)
+
+    def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:
         epsilon = self.start + (self.end - self.start) * (self.count / self.decay).clamp(max=1.0)
+        explore, which = noise[0]
         q = posterior.mean(x)
-        explore = torch.rand(len(x), device=x.device) < epsilon
-        return torch.where(explore, greedy(torch.rand_like(q), mask), greedy(q, mask))
+        allowed = torch.ones_like(q) if mask is None else mask.to(q.dtype)
+        share = allowed.cumsum(-1) / allowed.sum(-1, keepdim=True)
+        return torch.where(explore < epsilon, (share <= which[:, None]).sum(-1), greedy(q, mask))
 
     def observe(self, transition: Transition) -> None:
         """Count transitions; steps that were only resets are none."""

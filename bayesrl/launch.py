@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from tqdm import tqdm
 
 from bayesrl import config as cfg
 from bayesrl import explanation
@@ -166,8 +168,6 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
             ]
         )
     rollout = Rollout(agent, envs, config.replay_ratio, overlap)
-    if config.capture and not hasattr(agent, "capture"):
-        raise ConfigError([f"got capture=true, wanted an agent that can be captured, not {config.agent['_target_']}"])
     checkpoints = Checkpoints(run_dir, config.checkpoint.keep)
     state = None
     if resuming and checkpoints.steps():
@@ -180,6 +180,7 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     elif resuming:
         _warn(f"{run_dir} has no checkpoint yet: beginning anew")
     step = 0 if state is None else state["step"]
+    config.capture = captured(config, agent, envs, step)
     places.describe(run_dir, config, envs, step)
     logger = Logger(run_dir, step if resuming else None)
     logger.begin(cfg.settings(config))
@@ -205,11 +206,24 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     torch.manual_seed(config.seed)
     if state is not None:
         run.resume(state)
-    if config.capture:
-        agent.capture()  # type: ignore[attr-defined]
-        if isinstance(envs, DeviceEnvironments):
-            envs.capture()
     return run
+
+
+def captured(config: DictConfig, agent: Agent, envs: Environments, step: int) -> bool:
+    """Compile updates and acting, and steps on the device, as wished or where it pays; whether that was done."""
+    if config.capture is False:
+        return False
+    if not hasattr(agent, "capture"):
+        if config.capture == "auto":
+            return False
+        raise ConfigError([f"got capture=true, wanted an agent that can be captured, not {config.agent['_target_']}"])
+    wished = config.capture is True or config.solve  # a run until solved has no known length
+    updates = math.inf if wished else (config.steps - step) * config.replay_ratio
+    if not agent.capture(updates, tqdm.write):
+        return False
+    if isinstance(envs, DeviceEnvironments):
+        envs.capture()
+    return True
 
 
 def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory: bool = True) -> Agent:

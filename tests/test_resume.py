@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import importlib
+import math
 import os
 import random
 import signal
@@ -137,14 +138,17 @@ def test_new_episodes_begin_where_the_state_is_unknown(tmp_path: Path, capsys: p
     assert not rebuilt.columns["terminated"][[201, 204], 0].any()
 
 
-def test_capture_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pays", [True, False])
+def test_whether_it_is_captured_is_chosen_once(pays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what there is to be gained in the run; resumed, what was chosen holds, for the same numbers."""
     from bayesrl.agents.bayes_dqn import BayesDQN
 
-    called = []
-    monkeypatch.setattr(BayesDQN, "capture", lambda self: called.append(self))
-    train("capture=true", "steps=100", f"run_dir={tmp_path / 'run'}")
+    expected = []
+    monkeypatch.setattr(BayesDQN, "capture", lambda self, updates, say: expected.append(updates) or pays)
+    train("steps=100", f"run_dir={tmp_path / 'run'}")
+    assert stored(tmp_path / "run").capture is pays
     resume(tmp_path / "run", "steps=120")
-    assert len(called) == 2
+    assert expected == [25.0, math.inf] if pays else [25.0]
 
 
 def test_choices_made_by_measurement_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +164,7 @@ def test_choices_made_by_measurement_are_kept(tmp_path: Path, monkeypatch: pytes
 
 def test_a_run_can_be_killed_at_any_moment(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = [*TINY, "steps=1000000", "checkpoint.every=20", "log.every=10", "eval.every=0"]
+    words = [*TINY, "steps=1000000", "checkpoint.every=20", "log.every=10", "eval.every=0", "capture=false"]
     begin, reached = [*words, f"run_dir={run}"], 0
     for wait in (0.3, 0.7):
         child = subprocess.Popen([sys.executable, "-m", "bayesrl.train", *begin], stdout=-3, stderr=-3)

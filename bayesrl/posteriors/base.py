@@ -46,11 +46,13 @@ class Posterior(nn.Module):
         likelihood: from a function's output to the distribution of its target.
         draws: how many draws an update should teach at once.
         degenerate: whether it is one function by construction, so that a spread of zero is no news.
+        fixed: names of buffers that no update changes; a snapshot shares them.
     """
 
     likelihood: Likelihood
     draws: int = 1
     degenerate: bool = False
+    fixed: tuple[str, ...] = ()
 
     @property
     def history(self) -> int:
@@ -100,7 +102,8 @@ class Posterior(nn.Module):
     def snapshot(self) -> Posterior:
         """A frozen copy that no later update changes: a target network, an actor."""
         optimizer = getattr(self, "optimizer", None)
-        clone = copy.deepcopy(self, {id(optimizer): None})
+        shared = {id(buffer): buffer for buffer in map(self.get_buffer, self.fixed)}
+        clone = copy.deepcopy(self, {id(optimizer): None, **shared})
         return clone.requires_grad_(False)
 
     def tags(self, n: int) -> Tensor:

@@ -49,6 +49,7 @@ class Hypermodel(WeightSpace):
         optimizer: parameters -> torch optimiser.
     """
 
+    fixed = ("prior_theta", "beta")
     temperature: Tensor
     prior_theta: Tensor
     beta: Tensor
@@ -127,26 +128,28 @@ class Hypermodel(WeightSpace):
         flat = torch.addmm(self.m.flatten(), z[:, : self.index_dim], self.L.flatten(0, 1).T)
         return flat.view(-1, *self.m.shape)
 
-    def features(self, x: Tensor) -> Tensor:
-        """[phi(x), 1]: x [B, *] -> [B, D + 1]."""
-        return nn.functional.pad(self.network.features(self.phi, x), (0, 1), value=1.0)
-
     def prior_features(self, x: Tensor) -> Tensor:
         """beta p(x, a) / sqrt(M): x [B, *] -> [B, A, M], so that the prior of f has standard deviation beta."""
         p = self.prior.one(self.prior_theta, x).view(len(x), self.network.outputs, self.index_dim)
         return p * (self.beta[:, None] / math.sqrt(self.index_dim))
 
     def compute(self, w: Tensor, xi: Tensor, x: Tensor) -> Tensor:
-        """f of given head weights: w [n, K, D + 1], xi [n, M], x [B, *] -> [n, B, A]."""
-        out = (self.features(x) @ w.flatten(0, 1).T).view(len(x), *w.shape[:2])  # one product for all draws
-        learned = self.network.combine(out.transpose(0, 1))
-        return learned + (self.prior_features(x) @ xi.T).movedim(-1, 0)
+        """f of given head weights: w [n, K, D + 1], xi [n, M], x [B, *] -> [n, B, A].
+
+        One product for all draws. It leaves the batch innermost, where a compiler finds enough of it to vectorise.
+        """
+        phi = self.network.features(self.phi, x)
+        flat = w.flatten(0, 1)
+        out = torch.addmm(flat[:, -1:], flat[:, :-1], phi.T).view(*w.shape[:2], len(x))
+        prior = (xi @ self.prior_features(x).permute(2, 1, 0).flatten(1)).view(len(xi), -1, len(x))
+        return self.network.combine(out.transpose(1, 2)) + prior.transpose(1, 2)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         return self.compute(self.head(z), z[:, : self.index_dim], x)
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        learned = self.network.combine((self.head(z) @ self.features(x)[..., None])[..., 0])
+        w, phi = self.head(z), self.network.features(self.phi, x)
+        learned = self.network.combine(torch.baddbmm(w[..., -1:], w[..., :-1], phi[..., None])[..., 0])
         return learned + (self.prior_features(x) @ z[:, : self.index_dim, None])[..., 0]
 
     def center(self, x: Tensor) -> Tensor:

@@ -1,23 +1,22 @@
-"""What one update costs, in plain hand-written DQN updates: `python tests/benchmarks/update_cost.py [posterior ...]`.
+"""What one update costs beside plain DQN updates: `python tests/benchmarks/update_cost.py [posterior ...]`.
 
 MLP 4-128-128-2, batch 128, double Q, Polyak target, replay sampling included, every other setting its default; all
-posteriors of the configuration unless some are named. One thread; rounds are interleaved, so that a machine that slows
-down slows them all; medians over rounds.
+posteriors of the configuration unless some are named. CPU time of one thread; rounds are interleaved, so that a machine
+that slows down slows them all; medians over rounds, of each round's ratios.
 """
 
 from __future__ import annotations
 
-import copy
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import pyro
 import torch
 from hydra import initialize_config_module
+from peers import interleaved, plain, plain_compiled, ratio, stable_baselines3
 from pyro.infer import SVI, TraceMeanField_ELBO
-from torch import Tensor, nn
+from torch import Tensor
 
 from bayesrl import config
 from bayesrl.agent import EnvSpec, Transition
@@ -27,30 +26,6 @@ from bayesrl.posteriors import Batch
 from bayesrl.td import bellman
 
 ROUNDS, UPDATES = 15, 40
-
-
-def plain() -> Callable[[], None]:
-    """A double-DQN update written by hand in plain torch, in the manner of single-file implementations."""
-    q = nn.Sequential(nn.Linear(4, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 2))
-    target, optimizer = copy.deepcopy(q), None
-    optimizer = torch.optim.Adam(q.parameters(), lr=5e-4)
-    obs, after = torch.randn(1000, 4), torch.randn(1000, 4)
-    action, reward, ended = torch.randint(2, (1000, 1)), torch.randn(1000), torch.rand(1000) < 0.05
-
-    def update() -> None:
-        i = torch.randint(1000, (128,))
-        with torch.no_grad():
-            best = q(after[i]).argmax(1, keepdim=True)
-            y = reward[i] + 0.99 * ~ended[i] * target(after[i]).gather(1, best)[:, 0]
-        loss = nn.functional.mse_loss(q(obs[i]).gather(1, action[i])[:, 0], y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            for old, new in zip(target.parameters(), q.parameters(), strict=True):
-                old.lerp_(new, 0.01)
-
-    return update
 
 
 def filled(posterior: str) -> BayesDQN:
@@ -98,28 +73,25 @@ def main() -> None:
     torch.manual_seed(0)
     with initialize_config_module("bayesrl.configs", version_base="1.3"):
         names = sys.argv[1:] or config.groups()["posterior"]
-    made: dict[str, Callable] = {"plain torch double DQN, eager": plain()}
+    peer = stable_baselines3()
+    peer.learn(1000)
+    made: dict[str, Callable] = {
+        "Stable-Baselines3 DQN": lambda: peer.train(1, 128),
+        "plain torch double DQN, eager": plain(),
+        "plain torch double DQN, captured": plain_compiled(),
+    }
     for name in names:
         made[f"{name}, eager"] = filled(name).learn
         captured = filled(name)
         captured.capture()
         made[f"{name}, captured"] = captured.learn
     made["hypermodel, pyro.infer.SVI.step"] = stock()
-    seconds: dict[str, list[float]] = {name: [] for name in made}
-    for update in made.values():
-        for _ in range(3):
-            update()
-    for _ in range(ROUNDS):
-        for name, update in made.items():
-            begin = time.perf_counter()
-            for _ in range(UPDATES):
-                update()
-            seconds[name].append((time.perf_counter() - begin) / UPDATES)
-    base = statistics.median(seconds["plain torch double DQN, eager"])
-    print("| update | ms, median | ratio |\n|---|---|---|")
+    seconds = interleaved(made, ROUNDS, UPDATES)
+    bases = list(made)[:3]
+    print("| update | CPU ms | of Stable-Baselines3's | of plain, eager | of plain, captured |\n|---|---|---|---|---|")
     for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"| {name} | {median * 1e3:.2f} | {median / base:.2f} |")
+        ratios = " | ".join(f"{ratio(values, seconds[base]):.2f}" for base in bases)
+        print(f"| {name} | {statistics.median(values) * 1e3:.2f} | {ratios} |")
 
 
 if __name__ == "__main__":
