@@ -21,6 +21,7 @@ from torch import Tensor
 from bayesrl import config
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
+from bayesrl.capture import captured
 from bayesrl.launch import build_agent
 from bayesrl.posteriors import Batch
 from bayesrl.td import bellman
@@ -82,9 +83,11 @@ def main() -> None:
     }
     for name in names:
         made[f"{name}, eager"] = filled(name).learn
-        captured = filled(name)
-        captured.capture()
-        made[f"{name}, captured"] = captured.learn
+        agent = filled(name)
+        agent.step = captured(
+            agent.update, agent, agent.replay.index(128), agent.posterior.index(agent.posterior.draws)
+        )
+        made[f"{name}, captured"] = agent.learn
     made["hypermodel, pyro.infer.SVI.step"] = stock()
     seconds = interleaved(made, ROUNDS, UPDATES)
     bases = list(made)[:3]
