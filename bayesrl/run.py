@@ -186,8 +186,9 @@ class Run:
             self.save(environments=False)
             saved = f"saved at {self.saved:,} transitions, go on with resume={self.run_dir}"
             raise type(error)(f"{str(error).rstrip()}; {saved}") from error
+        where = " (evaluation)" if envs is self.test_envs else ""
         for line in envs.broken:
-            self.say(f"warning: {line}")
+            self.say(f"warning: {line}{where}")
         envs.broken.clear()
 
     def _done(self, steps: int, seconds: float) -> bool:

@@ -200,12 +200,9 @@ class Workers(VectorEnv):
             self.broke[i] += 1
             times = sum(step > self.steps - WINDOW for step in self.breaks[i])
             line, *trace = why.split("\n", 1)
-            within = f"times within {WINDOW:,} steps"
-            told[i] = f"{line}; it is replaced, {times} of at most {self.restarts} {within}"
+            told[i] = f"{line}; it is replaced, {times} of at most {self.restarts} times within {WINDOW:,} steps"
             if times > self.restarts:
-                often = (
-                    f", {times} times within {WINDOW:,} steps, wanted at most {self.restarts}: raise workers.restarts"
-                )
+                often = f", {times} times within {WINDOW:,} steps, wanted at most restarts={self.restarts}"
                 over.append("\n".join([line + (often if self.restarts else ""), *trace]))
         if over:
             raise WorkerError("\n".join(over))
