@@ -37,9 +37,11 @@ def check(argv: list[str]) -> int:
     if len(ids := [word for word in words if "=" not in word]) > 1:
         raise config.ConfigError([f"got {' '.join(ids)}, wanted one environment: check them one by one"])
     words = [word if "=" in word else f"env.id={word}" for word in words]
-    env = OmegaConf.to_container(config.load(words, dirs).env, resolve=True)
+    loaded = config.load(words, dirs)
+    env: dict = OmegaConf.to_container(loaded.env, resolve=True)  # type: ignore[assignment]
     print(env["id"])
-    for what, finding in findings(env["id"], env["num_envs"], env["kwargs"], env["imports"], env["vectorization"]):
+    plain = (env[key] for key in ("num_envs", "kwargs", "imports", "vectorization"))
+    for what, finding in findings(launch.environment(loaded), *plain):
         print(f"    {what:14}{finding}", flush=True)
     print("all is well")
     return 0

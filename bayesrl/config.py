@@ -60,6 +60,7 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "env.num_envs": (int, 1),
     "env.kwargs": (dict, None),
     "env.imports": (list[str], None),
+    "env.wrappers": (list, None),
     "env.vectorization": (typing.Literal["auto", "native", "sync", "async", "device"], None),
 }
 SOLVE: dict[str, tuple[Any, float | None]] = {
@@ -175,7 +176,16 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
             problems += _check_node(OmegaConf.to_container(node, resolve=True), name)
         else:
             problems.append(f"got {name}={node}, wanted a configuration with a _target_: choose one of its group")
+    problems += [
+        problem for i, node in enumerate(wrappers(config)) for problem in _check_wrapper(node, f"env.wrappers[{i}]")
+    ]
     return problems or [problem for further in checks for problem in further(config)]
+
+
+def wrappers(config: DictConfig) -> list:
+    """What `env.wrappers` lists, in plain values."""
+    given = OmegaConf.select(config, "env.wrappers")
+    return list(OmegaConf.to_container(given, resolve=True)) if OmegaConf.is_list(given) else []
 
 
 def parse(text: str, problems: list[str]) -> Override | None:
@@ -262,7 +272,14 @@ def spell(wanted: Any) -> str:
         return "one of " + ", ".join(str(arg).lower() for arg in args)
     if origin in (list, tuple, collections.abc.Sequence):
         return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
-    names = {int: "an integer", float: "a number", str: "a text", bool: "true or false", dict: "keys with values"}
+    names = {
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        dict: "keys with values",
+        list: "a list",
+    }
     return names.get(wanted, "null" if wanted is type(None) else str(wanted))
 
 
@@ -367,6 +384,13 @@ def _check_node(node: Any, where: str) -> list[str]:
         elif not fits(value, hints.get(key, Any)):
             problems.append(f"got {where}.{key}={value!r}, wanted {spell(hints[key])}")
     return problems
+
+
+def _check_wrapper(node: Any, where: str) -> list[str]:
+    if isinstance(node, dict) and "_target_" in node:
+        return _check_node(node, where)
+    wanted = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 200}"
+    return [f"got {where}={node}, wanted a _target_ with its arguments, such as {wanted}"]
 
 
 def only_accepted(target: str, parts: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from bayesrl.envs.make import make
 from bayesrl.envs.single import single
 from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.envs.worker import WorkerError
+from bayesrl.envs.wrappers import Wrapped
 from bayesrl.evaluation import evaluate as play
 from bayesrl.logger import Logger
 from bayesrl.policy import Policy
@@ -157,6 +158,12 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     envs, config.env.vectorization = environments(
         config, config.env.num_envs, config.env.vectorization, discount, device
     )
+    wrapped = environment(config)
+    if isinstance(wrapped, Wrapped) and wrapped.passes_over(config.env.num_envs, _plain(config.env.kwargs)):
+        _warn(
+            f"{config.env.id} has a vector version of its own, which env.wrappers keep out, as a wrapper is of one "
+            f"environment: {config.env.vectorization} it is, and slower"
+        )
     test_envs = evaluation_environments(config, 100 if config.solve else min(10, config.eval.episodes), device)
     agent = build_agent(config, envs.spec, device)
     overlap = None if config.workers.overlap == "auto" else config.workers.overlap
@@ -266,12 +273,25 @@ def _building(name: str) -> Iterator[None]:
         raise ConfigError([f"{got}, wanted other values of {name}.*"]) from error
 
 
+def environment(config: DictConfig) -> str | Wrapped:
+    """The environment of a configuration, as `single` and `make` take it: its id, or that inside its wrappers."""
+    nodes = cfg.wrappers(config)
+    if not nodes:
+        return config.env.id
+    if config.env.vectorization in ("native", "device"):
+        got = f"got env.vectorization={config.env.vectorization} with env.wrappers"
+        raise EnvError(f"{got}, wanted auto, sync or async, because a wrapper is of one environment")
+    with _building("wrapper"):
+        made = [instantiate(node, _partial_=True, _convert_="all") for node in nodes]
+    return Wrapped(config.env.id, made, list(config.env.imports))
+
+
 def environments(
     config: DictConfig, num_envs: int, vectorization: str, discount: float, device: torch.device
 ) -> tuple[Environments, str]:
     """Vectorised environments of a configuration, begun, and the vectorisation chosen."""
     vectorized, chosen = make(
-        config.env.id,
+        environment(config),
         num_envs,
         _plain(config.env.kwargs),
         list(config.env.imports),
@@ -418,7 +438,9 @@ def _device_problems(config: DictConfig) -> list[str]:
 
 def _environment_problems(config: DictConfig) -> list[str]:
     try:
-        with contextlib.closing(single(config.env.id, _plain(config.env.kwargs), list(config.env.imports))) as env:
+        with contextlib.closing(
+            single(environment(config), _plain(config.env.kwargs), list(config.env.imports))
+        ) as env:
             check_env(env)
     except EnvError as error:
         return [str(error)]

@@ -29,18 +29,20 @@ from bayesrl.envs.tensor_tabular import TensorDeepSea, TensorRiverSwim
 from bayesrl.envs.wheel import Wheel, WheelVector
 from bayesrl.envs.worker import WorkerError
 from bayesrl.envs.workers import Workers
+from bayesrl.envs.wrappers import FrameStack, ScaleReward, Wrapped
 
 __all__ = [
     "DEVICE", "OURS", "CartPoleSwingUp", "Catch", "ContinuousCartPole", "DeepSea", "DeepSeaVector", "EnvError",
-    "Layout", "LinearBandit", "LinearBanditVector", "LogisticBandit", "LogisticBanditVector", "Memory",
-    "NoisyFeatures", "NoisyPendulum", "Numpy", "RiverSwim", "Single", "SparseCartPoleSwingUp", "SparsePendulum",
-    "TensorAcrobot", "TensorCartPole", "TensorDeepSea", "TensorEnv", "TensorMountainCar", "TensorPendulum",
-    "TensorRiverSwim", "Wheel", "WheelVector", "WorkerError", "Workers", "capture", "check", "flatten",
-    "layout", "make", "normal", "restore", "single",
+    "FrameStack", "Layout", "LinearBandit", "LinearBanditVector", "LogisticBandit", "LogisticBanditVector",
+    "Memory", "NoisyFeatures", "NoisyPendulum", "Numpy", "RiverSwim", "ScaleReward", "Single",
+    "SparseCartPoleSwingUp", "SparsePendulum", "TensorAcrobot", "TensorCartPole", "TensorDeepSea", "TensorEnv",
+    "TensorMountainCar", "TensorPendulum", "TensorRiverSwim", "Wheel", "WheelVector", "WorkerError", "Workers",
+    "Wrapped", "capture", "check", "flatten", "layout", "make", "normal", "restore", "single",
 ]  # fmt: skip
 
 # id: a class "module:Name" or None, its native vector version or None, steps until truncation or None
 OURS = {
+    "bayesrl/Atari-v0": ("atari:Atari", None, None),
     "bayesrl/CartPoleSwingUp-v0": (None, "tensor_continuous:CartPoleSwingUp", None),
     "bayesrl/Catch-v0": ("catch:Catch", None, None),
     "bayesrl/ContinuousCartPole-v0": (None, "tensor_continuous:ContinuousCartPole", None),

@@ -15,6 +15,7 @@ from bayesrl.envs.make import make, step_time
 from bayesrl.envs.single import EnvId, single
 from bayesrl.envs.spaces import layout
 from bayesrl.envs.state import capture
+from bayesrl.envs.wrappers import Wrapped
 
 WHY = {
     "native": "the environment brings a vector version of its own",
@@ -61,7 +62,10 @@ def findings(
         yield "a step", f"{1e6 * step_time(env):.3g} us"
     envs, chosen = make(env_id, num_envs, kwargs, imports, vectorization)
     with contextlib.closing(envs):
-        yield "vectorised", f"{chosen}, num_envs={num_envs}: {WHY[chosen] if vectorization == 'auto' else 'as asked'}"
+        why = WHY[chosen] if vectorization == "auto" else "as asked"
+        if isinstance(env_id, Wrapped) and env_id.passes_over(num_envs, kwargs or {}):
+            why = "its own vector version is passed over, because a wrapper is of one environment"
+        yield "vectorised", f"{chosen}, num_envs={num_envs}: {why}"
         yield "autoreset", envs.metadata["autoreset_mode"].name
         envs.reset(seed=0)
         yield (

@@ -40,11 +40,11 @@ def make(
 ) -> tuple[VectorEnv, str]:
     """E environments, and the choice made; pass the choice back as `vectorization` to get the same again.
 
-    "auto" is "native" where the environment brings its own vector version that takes the kwargs; else "async" where
-    `worth_workers` says so of its measured step time; else "sync". Sync and async reset in the step that ends an
-    episode (SAME_STEP); a native one resets as its metadata["autoreset_mode"] says. "device" is a `TensorEnv`: of the
-    ids in `bayesrl.envs.DEVICE` on demand only, because another version gives other numbers; of an environment that is
-    written in tensors itself, or has no other vector version, by "auto" too.
+    "auto" is "native" where the environment brings its own vector version, which takes the kwargs and observes the
+    same; else "async" where `worth_workers` says so of its measured step time; else "sync". Sync and async reset in
+    the step that ends an episode (SAME_STEP); a native one resets as its metadata["autoreset_mode"] says. "device" is a
+    `TensorEnv`: of the ids in `bayesrl.envs.DEVICE` on demand only, because another version gives other numbers; of an
+    environment that is written in tensors itself, or has no other vector version, by "auto" too.
 
     Arguments:
         env_id, kwargs, imports: as `single` takes them.
@@ -65,10 +65,12 @@ def make(
     spec, creator = find(env_id, imports)
     own = tensor_version(spec, creator)
     native = spec is not None and own is None and takes(spec, num_envs, kwargs)
+    if native and vectorization in ("auto", "native"):
+        native = agrees(spec, env_id, kwargs, imports)  # type: ignore[arg-type]  # native has a spec
     if vectorization == "native" and not native:
         raise EnvError(
             f"got vectorization='native' for {name_of(env_id)}, wanted an environment with a vector_entry_point that "
-            f"takes {listed(kwargs)}; choose auto, sync or async"
+            f"takes {listed(kwargs)} and observes what one does; choose auto, sync or async"
         )
     if vectorization == "auto" and own is not None:
         vectorization = "device"
@@ -103,6 +105,19 @@ def takes(spec: EnvSpec, num_envs: int, kwargs: dict) -> bool:
     except (TypeError, ImportError, DependencyNotInstalled):
         return False
     return True
+
+
+def agrees(spec: EnvSpec, env_id: EnvId, kwargs: dict, imports: Sequence[str]) -> bool:
+    """Whether the environment's vector version observes what one environment does; that of Atari games does not."""
+    if spec.entry_point is None:
+        return True
+    one = single(env_id, kwargs, imports)
+    many = guarded(partial(gym.make_vec, spec, 1, vectorization_mode="vector_entry_point", **kwargs), env_id, None, {})
+    try:
+        return one.observation_space == many.single_observation_space
+    finally:
+        one.close()
+        many.close()
 
 
 def worth_workers(step: float, num_envs: int, cores: int) -> bool:

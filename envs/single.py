@@ -18,6 +18,7 @@ from bayesrl.envs.check import EnvError, is_env
 from bayesrl.envs.tensor_env import Single, TensorEnv
 
 EXTRAS = {
+    "atari": "atari",
     "box2d": "box2d",
     "mujoco": "mujoco",
     "classic_control": "classic",

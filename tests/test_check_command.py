@@ -19,6 +19,7 @@ class Walk(gym.Env):
     observation_space, action_space = Discrete(5), Discrete(2)
     def __init__(self, pay=1.0, luck=False):
         self.pay, self.luck, self.x = pay, luck, 0
+        self.hidden = object() if luck else None
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.x = 0
@@ -72,8 +73,12 @@ def test_all_is_well(words: list[str], capsys: pytest.CaptureFixture) -> None:
     [
         (["CartPole-v1", "env.num_envs=3"], "native, num_envs=3: the environment brings a vector version of its own"),
         (["bayesrl/RiverSwim-v0", "env.vectorization=device"], "device, num_envs=1: as asked"),
+        (
+            ["CartPole-v1", "env.wrappers=[{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 9}]"],
+            "sync, num_envs=1: its own vector version is passed over, because a wrapper is of one environment",
+        ),
         (["env=pendulum"], "actions       Box(-2.0, 2.0, (1,), float32)"),
-        (["CartPole-v1", "env.vectorization=async"], "resuming      begins new episodes"),
+        (["CartPole-v1", "env.vectorization=async"], "async, num_envs=1: as asked"),
     ],
 )
 def test_what_is_found(words: list[str], told: str, capsys: pytest.CaptureFixture) -> None:
@@ -82,9 +87,11 @@ def test_what_is_found(words: list[str], told: str, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("walks")
-def test_a_seed_that_does_not_repeat_is_told(capsys: pytest.CaptureFixture) -> None:
+def test_what_a_seed_does_not_repeat_and_a_checkpoint_cannot_hold_is_told(capsys: pytest.CaptureFixture) -> None:
     assert main(["walks:Walk", "env.kwargs.luck=true"]) == 0
-    assert "different episodes: draw every random number from self.np_random" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "different episodes: draw every random number from self.np_random" in out
+    assert "resuming      begins new episodes, as its state cannot be read" in out
 
 
 @pytest.mark.usefixtures("walks")
@@ -96,6 +103,22 @@ def test_a_seed_that_does_not_repeat_is_told(capsys: pytest.CaptureFixture) -> N
         (["walks/Wlk-v0"], "", "did you mean walks/Walk-v0"),
         (["nowhere:X"], "", "got ModuleNotFoundError on importing 'nowhere'"),
         (["CartPole-v1", "Acrobot-v1"], "", "got CartPole-v1 Acrobot-v1, wanted one environment"),
+        (["CartPole-v1", "env.wrappers=[3]"], "", "got env.wrappers[0]=3, wanted a _target_ with its arguments"),
+        (["CartPole-v1", "env.wrappers=3"], "", "got env.wrappers=3, wanted a list"),
+        (
+            ["CartPole-v1", "env.wrappers=[{_target_: gymnasium.wrappers.TimeLimit, limit: 9}]"],
+            "",
+            "got env.wrappers[0].limit, wanted an argument of gymnasium.wrappers.TimeLimit that exists",
+        ),
+        (
+            [
+                "CartPole-v1",
+                "env.wrappers=[{_target_: bayesrl.envs.ScaleReward, factor: 2}]",
+                "env.vectorization=native",
+            ],
+            "",
+            "got env.vectorization=native with env.wrappers, wanted auto, sync or async",
+        ),
         (["--sideways"], "", "got the option --sideways"),
         (["env=strol"], "", "did you mean stroll?"),
         (["walks:Walk", "env.vectorization=native"], "a step", "wanted an environment with a vector_entry_point"),

@@ -38,7 +38,8 @@ def test_all_problems_at_once() -> None:
         "got replay_ratio=nan, wanted a finite number",
         "got posterior.draws=1.5, wanted an integer",
         "got network.hidden=['a'], wanted a list of integers",
-        "got env.size=3, wanted a key of env that exists: there are id, imports, kwargs, num_envs, vectorization",
+        "got env.size=3, wanted a key of env that exists: "
+        "there are id, imports, kwargs, num_envs, vectorization, wrappers",
     ):
         assert line in told
     assert sum("did you mean" in line for line in told) == 4

@@ -200,3 +200,15 @@ def test_a_signal_saves_at_a_boundary(number: int, tmp_path: Path, monkeypatch: 
     resume(tmp_path / "a")
     train("steps=300", f"run_dir={tmp_path / 'b'}")
     same(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b"))
+
+
+def test_what_is_wrapped_resumes_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    wrappers = (
+        "env.wrappers=[{_target_: bayesrl.envs.FrameStack, frames: 3}, {_target_: bayesrl.envs.ScaleReward, factor: 2}]"
+    )
+    words = ["env.num_envs=2", wrappers, "seed=3"]
+    train(*words, "steps=400", f"run_dir={tmp_path / 'whole'}")
+    assert "CartPole-v1 has a vector version of its own, which env.wrappers keep out" in capsys.readouterr().err
+    train(*words, "steps=200", f"run_dir={tmp_path / 'halves'}")
+    resume(tmp_path / "halves", "steps=400")
+    same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "halves"))
