@@ -82,8 +82,11 @@ def train(argv: list[str]) -> int:
     if show:
         print(OmegaConf.to_yaml(config, resolve=True))
         return 0
-    if not resuming:
-        run_dir = places.fresh(config.run_dir, config.env.id)
+    return train_in(run_dir if resuming else places.fresh(config.run_dir, config.env.id), config, resuming)
+
+
+def train_in(run_dir: Path, config: DictConfig, resuming: bool = False) -> int:
+    """Train by a checked configuration; returns 0, or 128 + the signal that ended training early."""
     with places.held(run_dir, new=not resuming):
         run = build(config, run_dir, resuming)
         print(f"run: {run_dir}", flush=True)

@@ -31,7 +31,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from bayesrl import config as cfg
-from bayesrl import launch, train
+from bayesrl import launch
 from bayesrl import run_dir as places
 from bayesrl.checkpoint import CheckpointError
 from bayesrl.config import ConfigError
@@ -46,7 +46,7 @@ class Member:
     Attributes:
         config: composed and checked.
         path: its run directory.
-        words: of the command line that begins it.
+        words: that say as much on a command line.
         process: that trains it; None before, and where nothing is left to do.
         mark: bytes of its log before this session.
         told: signals passed on to it.
@@ -73,12 +73,7 @@ class Member:
         self.path.mkdir(parents=True, exist_ok=True)
         log = self.path / "log.txt"
         self.mark = log.stat().st_size if log.exists() else 0
-        words = [*self.words, f"run_dir='{_escaped(self.path)}'"]
-        if (self.path / "config.yaml").exists():
-            values = cfg.flat(self.config).items()
-            kept = [(k, "null" if v is None else v) for k, v in values if k.startswith(cfg.RESUMABLE)]
-            words = [f"resume={self.path}", *(f"{key}={value}" for key, value in kept)]
-        self.process = context.Process(target=_run, args=(words, str(log)))
+        self.process = context.Process(target=_run, args=(self.config, self.path, self.words))
         self.process.start()
 
     def progress(self) -> float:
@@ -100,7 +95,8 @@ class Member:
             file.seek(self.mark)
             lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return "; ".join(errors or lines[-1:]) or f"exit code {code}"
+        told = (errors or lines[-1:] or [f"exit code {code}"])[0]
+        return f"{told} (and {len(errors) - 1} more, see {self.path / 'log.txt'})" if len(errors) > 1 else told
 
 
 def sweep(argv: list[str]) -> int:
@@ -318,16 +314,26 @@ def _jobs(argv: list[str]) -> tuple[int | None, list[str]]:
 # --- in the run's process --------------------------------------------------------------------------------------------
 
 
-def _run(words: list[str], log: str) -> None:
-    """Train in this process, whose output goes to the log; it stops, saved, when the sweep is killed."""
+def _run(config: DictConfig, path: Path, words: list[str]) -> None:
+    """Train in this process, whose output goes to the log; it stops, saved, when the sweep is killed.
+
+    The configuration is the sweep's own, so that what is edited meanwhile does not reach the runs that wait.
+    """
     os.setpgid(0, 0)  # Ctrl-C reaches the sweep alone, which passes it on
-    with open(log, "ab") as file, open(os.devnull) as nothing:
+    with (path / "log.txt").open("ab") as file, open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     threading.Thread(target=_follow, daemon=True).start()
     sys.argv = ["bayesrl.train", *words]
-    sys.exit(train.main(words))
+    sys.exit(launch.command(words, lambda _: _train(config, path)))
+
+
+def _train(config: DictConfig, path: Path) -> int:
+    if not (path / "config.yaml").exists():
+        return launch.train_in(path, config)
+    values = {key: value for key, value in cfg.flat(config).items() if key.startswith(cfg.RESUMABLE)}
+    return launch.train([f"resume={path}", *(f"{k}={'null' if v is None else v}" for k, v in values.items())])
 
 
 def _follow() -> None:
@@ -343,7 +349,3 @@ def _told(result: dict) -> str:
         episodes = result["episodes_to_solve"]
         return f"solved after {episodes} episodes" if episodes is not None else "not solved"
     return f"return {result['eval_return_mean']:.4g} after {result['steps']:,} transitions"
-
-
-def _escaped(path: Path) -> str:
-    return str(path).replace("\\", "\\\\").replace("'", "\\'")
