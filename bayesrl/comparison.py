@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,6 +47,7 @@ class Group:
     number: int
     runs: list[list[RunRecord]]
     scores: Array
+    _curves: dict[str, tuple[Array, Interval] | None] = field(default_factory=dict)  # by tag, once computed
 
     @cached_property
     def counts(self) -> aggregate.Counts:
@@ -61,11 +62,13 @@ class Group:
 
     def curve(self, tag: str) -> tuple[Array, Interval] | None:
         """Transitions [K] and IQM over runs [K], in one environment; None where runs have no two points in common."""
-        steps, values = aligned(self.runs[0], tag)
-        if len(steps) < 2:
-            return None
-        counts = aggregate.resamples([len(values)], RESAMPLES, np.random.default_rng(self.number))
-        return steps, aggregate.iqm(values, counts)
+        if tag not in self._curves:
+            steps, values = aligned(self.runs[0], tag)
+            self._curves[tag] = None
+            if len(steps) > 1:
+                counts = aggregate.resamples([len(values)], RESAMPLES, np.random.default_rng(self.number))
+                self._curves[tag] = steps, aggregate.iqm(values, counts)
+        return self._curves[tag]
 
     def solved(self) -> list[int] | None:
         """Episodes to solve of those runs that solved; None where there was no such rule."""
