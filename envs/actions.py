@@ -10,10 +10,11 @@ from math import prod
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 Bounds = tuple[tuple[float, ...], tuple[float, ...]]  # least and greatest of each of the A numbers
+MOST = 4096  # actions that a MultiDiscrete may come to
 
 
 class Numbered:
@@ -41,6 +42,34 @@ class Numbered:
         """A random action of one environment, as the environment takes it, allowed by `info["action_mask"]`."""
         mask = np.asarray(info.get("action_mask", np.ones(self.count)), dtype=bool)
         return int(self.start + rng.choice(np.flatnonzero(mask)))
+
+
+class Combined(Numbered):
+    """MultiDiscrete(nvec, start): its A = prod(nvec) combinations are numbered, [E] int64, the last component fastest.
+
+    One number for all, because the maximum of Q-learning is then exact; a head for each component would take Q for
+    a sum over components. `info["action_mask"]` has one entry for each combination: `allowed.ravel()` of [*nvec].
+    """
+
+    def __init__(self, space: MultiDiscrete) -> None:
+        self.space, self.count = space, prod(space.nvec.ravel().tolist())
+        if self.count > MOST:
+            raise ValueError(
+                f"got {space} with {self.count:,} combinations, wanted at most {MOST:,}, because each is an action to "
+                "learn of; leave components out or make them coarser"
+            )
+        parts = np.unravel_index(np.arange(self.count), space.nvec.ravel())
+        table = np.stack(parts, -1).reshape(-1, *space.shape) + space.start
+        self.table = torch.from_numpy(table.astype(space.dtype))  # [A, *space.shape]
+
+    def __call__(self, action: Tensor) -> Tensor:
+        """The environment's own: [E] -> [E, *space.shape]."""
+        return self.table.to(action.device)[action]
+
+    def sample(self, rng: np.random.Generator, info: dict):
+        """A random combination, as the environment takes it, allowed by `info["action_mask"]`."""
+        mask = np.asarray(info.get("action_mask", np.ones(self.count)), dtype=bool)
+        return self.table[rng.choice(np.flatnonzero(mask))].numpy()
 
 
 class Scaled:
@@ -72,7 +101,7 @@ class Scaled:
         return self(torch.as_tensor(rng.uniform(-1, 1, (1, self.count)), dtype=torch.float32))[0].numpy()
 
 
-def actions(space: gym.Space) -> Numbered | Scaled:
+def actions(space: gym.Space) -> Numbered | Combined | Scaled:
     """The object for an action space.
 
     Raises:
@@ -80,6 +109,8 @@ def actions(space: gym.Space) -> Numbered | Scaled:
     """
     if isinstance(space, Discrete):
         return Numbered(space)
+    if isinstance(space, MultiDiscrete):
+        return Combined(space)
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and prod(space.shape) > 0:
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all() and (space.low < space.high).all()):
             raise ValueError(
@@ -88,6 +119,6 @@ def actions(space: gym.Space) -> Numbered | Scaled:
             )
         return Scaled(space)
     raise ValueError(
-        f"got {space}, wanted Discrete or a Box of floats; number the combinations with "
+        f"got {space}, wanted Discrete, MultiDiscrete or a Box of floats; number the combinations with "
         "gymnasium.wrappers.TransformAction(env, lambda i: table[i], gymnasium.spaces.Discrete(n))"
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Dict, Discrete, Tuple
+from gymnasium.spaces import Dict, Tuple
 
 from bayesrl.envs import laws
 from bayesrl.envs.actions import actions
@@ -112,8 +112,9 @@ def _obey(where: str, law: Callable, *given) -> None:
 
 
 def _mask(call: str, space: gym.Space, info: dict) -> None:
-    if isinstance(space, Discrete):
-        _obey(f"{call} info['action_mask']", laws.mask, space, info)
+    chosen = actions(space)
+    if chosen.bounds is None:
+        _obey(f"{call} info['action_mask']", laws.mask, chosen.count, info)
 
 
 def _observation(call: str, space: gym.Space, obs) -> None:

@@ -48,11 +48,11 @@ def boolean(flag) -> str | None:
     return None
 
 
-def mask(space: Discrete, info: dict) -> str | None:
+def mask(count: int, info: dict) -> str | None:
     if "action_mask" not in info:
         return None
-    allowed, wanted = info["action_mask"], f"an array of shape ({space.n},) of bool or int8"
-    if not isinstance(allowed, np.ndarray) or allowed.shape != (space.n,) or allowed.dtype.kind not in "iub":
+    allowed, wanted = info["action_mask"], f"an array of shape ({count},) of bool or int8"
+    if not isinstance(allowed, np.ndarray) or allowed.shape != (count,) or allowed.dtype.kind not in "iub":
         return f"got {_brief(allowed)}, wanted {wanted}; give one entry for each action"
     if not np.isin(allowed, (0, 1)).all():
         return f"got {allowed}, wanted {wanted} of 0 and 1; give 1 for each action that is allowed"
