@@ -167,7 +167,7 @@ class LastLayer(WeightSpace):
 
     @property
     def statistics(self) -> tuple[Tensor, ...]:
-        """E[phi phi^T; k] [K, D + 1, D + 1], E[phi y; k] [K, D + 1], E[y^2; k] [K] and E[1; k] [K]."""
+        """`E[phi phi^T; k]`, [K, D + 1, D + 1]; `E[phi y; k]`, [K, D + 1]; `E[y^2; k]`, [K]; `E[1; k]`, [K]."""
         return self.gram, self.cross, self.square, self.share
 
     def moments(self, batch: Batch) -> tuple[Tensor, ...]:
