@@ -306,7 +306,8 @@ def packaged() -> list[Path]:
 
 
 def settings(config: DictConfig) -> dict[str, bool | float | str]:
-    """What runs are compared by: each component by the name of its class, and every setting that has a value."""
+    """What runs are compared by, what matters most first: components by their class, and every setting with a value."""
+    first = ("env.id", "agent", "posterior", "exploration", "seed")
     out: dict[str, bool | float | str] = {}
     for key, value in flat(config).items():
         name, _, last = key.rpartition(".")
@@ -314,7 +315,7 @@ def settings(config: DictConfig) -> dict[str, bool | float | str]:
             out[name] = value.rpartition(".")[2]
         elif last[:1] != "_" and key not in ("run_dir", "resume") and value is not None:
             out[key] = value if isinstance(value, bool | float | int | str) else str(value)
-    return out
+    return {key: out[key] for key in dict.fromkeys([*first, *out])}
 
 
 def _search(config_dirs: Sequence[str]) -> list[str]:

@@ -372,7 +372,7 @@ def policy(run_dir: Path, device: str = "cpu") -> Policy:
 
 def watched(config: DictConfig) -> gym.Env:
     """One environment of a configuration, which gives pictures of itself where it can."""
-    build = partial(single, config.env.id, imports=list(config.env.imports))
+    build = partial(single, environment(config), imports=list(config.env.imports))
     kwargs = _plain(config.env.kwargs)
     env = build(kwargs=kwargs)
     if "rgb_array" not in env.metadata.get("render_modes", ()):

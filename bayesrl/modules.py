@@ -156,7 +156,7 @@ class GRU(nn.Module):
     def forward(self, x: Tensor, flag: Tensor) -> Tensor:
         W, units = x.shape[-2], self.state.in_features
         gates = self.input(x) + nn.functional.pad(remember(W, units, x), (units, units))
-        h = x.new_zeros(len(x), units)
+        h = x.new_zeros(x.shape[0], units)
         for t in range(W):
             state = self.state(h)
             r, u = torch.sigmoid(gates[:, t, : 2 * units] + state[:, : 2 * units]).chunk(2, -1)

@@ -130,7 +130,7 @@ class Hypermodel(WeightSpace):
 
     def prior_features(self, x: Tensor) -> Tensor:
         """beta p(x, a) / sqrt(M): x [B, *] -> [B, A, M], so that the prior of f has standard deviation beta."""
-        p = self.prior.one(self.prior_theta, x).view(len(x), self.network.outputs, self.index_dim)
+        p = self.prior.one(self.prior_theta, x).view(-1, self.network.outputs, self.index_dim)
         return p * (self.beta[:, None] / math.sqrt(self.index_dim))
 
     def compute(self, w: Tensor, xi: Tensor, x: Tensor) -> Tensor:
@@ -140,8 +140,8 @@ class Hypermodel(WeightSpace):
         """
         phi = self.network.features(self.phi, x)
         flat = w.flatten(0, 1)
-        out = torch.addmm(flat[:, -1:], flat[:, :-1], phi.T).view(*w.shape[:2], len(x))
-        prior = (xi @ self.prior_features(x).permute(2, 1, 0).flatten(1)).view(len(xi), -1, len(x))
+        out = torch.addmm(flat[:, -1:], flat[:, :-1], phi.T).view(*w.shape[:2], -1)
+        prior = (xi @ self.prior_features(x).permute(2, 1, 0).flatten(1)).view(len(xi), self.network.outputs, -1)
         return self.network.combine(out.transpose(1, 2)) + prior.transpose(1, 2)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ class LastLayer(WeightSpace):
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         w = self.head(z)
-        return (self.features(x) @ w.flatten(0, 1).T).view(len(x), *w.shape[:2]).transpose(0, 1)
+        return (self.features(x) @ w.flatten(0, 1).T).view(-1, *w.shape[:2]).transpose(0, 1)
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
         return (self.head(z) @ self.features(x)[..., None])[..., 0]
