@@ -25,7 +25,7 @@ class Moment(NamedTuple):
         ret: sum of rewards before it.
         picture: of the environment, or None where there is none.
         action: the number of the action chosen, or the numbers of a continuous one.
-        bands: quantiles of Q over draws at LEVELS, [5, A], in return units; None for agents without values.
+        bands: quantiles of Q over draws at LEVELS, [5, A], in return units; None where A actions have no values.
         acting: Q of the function that acts, [A]; None as bands.
         unsure: standard deviation over draws of Q at the action chosen; NaN for agents without values.
         ended: "terminated" or "truncated" in what is seen after the last step, which chooses nothing more.
@@ -61,7 +61,7 @@ def play(policy: Policy, env: gym.Env, seed: int, limit: int) -> Iterator[Moment
 
 def _moment(step: int, ret: float, seen: Image.Image | None, decision: Decision) -> Moment:
     chosen, bands, acting = decision.chosen[0].tolist(), None, None
-    if decision.q is not None and decision.acting is not None:
+    if isinstance(chosen, int) and decision.q is not None and decision.acting is not None:
         bands, acting = np.quantile(decision.q[:, 0].cpu().numpy(), LEVELS, axis=0), decision.acting[0].cpu().numpy()
     return Moment(step, ret, seen, chosen, bands, acting, float(decision.uncertainty[0]))
 

@@ -18,6 +18,7 @@ from bayesrl.raster import FADED, FAINT, RED, Canvas, Panel
 SIZE = WIDTH, HEIGHT = 960, 540
 SHOWN = 8  # actions at most
 BLUE = COLORS[0]
+NOTHING = "no bands: an agent without values of single actions"
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -58,7 +59,7 @@ class Frames:
             canvas.text(245, 280, "the environment draws no picture", 13, "mm", "#888888")
         if now.bands is None:
             canvas.text(725, 260, f"action {self.name(now.action)}", 15, "mm")
-            canvas.text(725, 284, "an agent without values: there is no Q to be unsure of", 13, "mm", "#888888")
+            canvas.text(725, 284, NOTHING, 13, "mm", "#888888")
         else:
             self._actions(canvas, history)
             self._course(canvas, history)
@@ -120,7 +121,7 @@ class Frames:
         now = history[-1]
         lines = [self.headline(now), f"acts: {self.acts}", ""]
         if now.bands is None or now.acting is None:
-            return "\n".join([*lines, f"> {self.name(now.action)}", "an agent without values: no Q to be unsure of"])
+            return "\n".join([*lines, f"> {self.name(now.action)}", NOTHING])
         rows, (low, high) = shown(now), extent(history)
         label = max(len(self.name(action)) for action in rows)
         columns = max(10, width - label - 30)

@@ -25,7 +25,8 @@ class Decision(NamedTuple):
     Attributes:
         action: as the environment takes it, [B] or [B, *].
         chosen: what the agent emits: its number among A, [B] int64, or where continuous [B, A] in [-1, 1].
-        q: draws of Q in return units, [n, B, A], the same n functions at every call; None for agents without values.
+        q: draws of Q in return units, [n, B, A], the same n functions at every call; None for agents without values. Of
+            continuous actions as many columns as the agent has values of.
         acting: the Q that decided, [B, A]: the draw's, or the mean of q; None as q.
         uncertainty: standard deviation of q over draws at the chosen action, [B]; NaN for agents without values.
     """
@@ -128,8 +129,11 @@ class Policy:
             scaling, posterior = self.agent.scaling, self.agent.posterior  # type: ignore[attr-defined]
             acting = posterior.expected(self.z, scaling.obs(seen))[0] * scaling.scale
             chosen = greedy(acting, allowed)
-        nothing = torch.full((len(obs),), torch.nan, device=self.device)
-        uncertainty = nothing if q is None else at(q, chosen.expand(len(q), -1)).std(0, correction=0)
+        if q is None or acting is None:
+            uncertainty = torch.full((len(obs),), torch.nan, device=self.device)
+        else:
+            column = chosen if self.spec.bounds is None else acting.argmax(-1)
+            uncertainty = at(q, column.expand(len(q), -1)).std(0, correction=0)
         return Decision(self.actions(chosen.cpu()).numpy(), chosen, q, acting, uncertainty)
 
 

@@ -100,7 +100,7 @@ def test_an_agent_without_values_is_shown_without_them(run: Path) -> None:
     *_, last = seen = list(play(policy, gym.make("bayesrl/DeepSea-v0", size=5), seed=0, limit=9))
     assert last.bands is None and "sd" not in Frames("It", "it").line(seen[0])
     assert Frames("It", "it").frame(seen).size == SIZE
-    assert "without values" in Frames("It", "it").text(seen)
+    assert "no bands" in Frames("It", "it").text(seen)
     continuous = last._replace(action=[0.5, -1.0])
     assert "0.50, -1.00" in Frames("It", "it").text([continuous])
 
