@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +120,9 @@ LAYOUT = {
 }
 
 
+TOLD = ("train/", "model/")  # how tags begin that an agent may add, with or without a line in TAGS
+
+
 class Logger:
     """Writes rows of scalars, each on disk when `log` returns.
 
@@ -137,9 +140,8 @@ class Logger:
             first.append(Event(step=since + 1, session_log=SessionLog(status=SessionLog.START)))
         if not self.table.exists():
             first.append(Event(summary=custom_scalars(LAYOUT)))
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows([["step", *TAGS], *([] if since is None else _rows(self.table, since))])
-        replace(self.table, text.getvalue().encode())
+        self._tags, rows = [*TAGS], [] if since is None else _rows(self.table, since)
+        self._rewrite(rows)
         self._file = self.events.open("ab")
         self._write(first)
 
@@ -159,15 +161,20 @@ class Logger:
         """Write one row: `step` in transitions, values by tag; those that are not finite are left out.
 
         Raises:
-            KeyError: a tag without an explanation in TAGS.
+            KeyError: a tag without an explanation in TAGS that is not what an agent told.
             CheckpointError: the disk is full.
         """
-        _known(values, TAGS, "TAGS")
+        own = {tag: f"Told by the agent: {tag}." for tag in values if tag not in TAGS and tag.startswith(TOLD)}
+        _known(values, TAGS | own, "TAGS")
         self.last_step = step
+        if not own.keys() <= set(self._tags):
+            self._rewrite(_rows(self.table, step), own)
         row = {tag: float(value) for tag, value in values.items() if math.isfinite(value)}
-        self._write([Event(step=step, summary=Summary(value=[self._scalar(*item, TAGS) for item in row.items()]))])
+        self._write(
+            [Event(step=step, summary=Summary(value=[self._scalar(*item, TAGS | own) for item in row.items()]))]
+        )
         with self._told(), self.table.open("a", newline="") as file:
-            csv.writer(file).writerow([step, *(repr(row[tag]) if tag in row else "" for tag in TAGS)])
+            csv.writer(file).writerow([step, *(repr(row[tag]) if tag in row else "" for tag in self._tags)])
 
     def draw(self, step: int, samples: Mapping[str, Tensor], pictures: Mapping[str, Image] | None = None) -> None:
         """Histograms of numbers [k] by tag, left out where k = 0, and pictures; in TensorBoard alone.
@@ -187,6 +194,16 @@ class Logger:
         """Let go of the event file."""
         with contextlib.suppress(OSError):  # of a full disk, which was told before
             self._file.close()
+
+    def _rewrite(self, rows: list[dict[str, str]], more: Iterable[str] = ()) -> None:
+        """The table anew, with columns for all that `rows` hold and for `more`."""
+        told = dict.fromkeys((*(tag for row in rows for tag in row), *more))
+        self._tags += [tag for tag in told if tag.startswith(TOLD) and tag not in self._tags]
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(
+            [["step", *self._tags], *([row["step"], *(row.get(tag, "") for tag in self._tags)] for row in rows)]
+        )
+        replace(self.table, text.getvalue().encode())
 
     def _scalar(self, tag: str, value: float, explained: dict[str, str]) -> Summary.Value:
         return Summary.Value(tag=tag, simple_value=value, metadata=self._metadata(tag, "scalars", explained))
@@ -237,13 +254,13 @@ def _known(values: Mapping[str, object], explained: dict[str, str], where: str) 
         )
 
 
-def _rows(path: Path, step: int) -> list[list[str]]:
-    """The rows of a metrics file up to `step`, without what was cut short."""
+def _rows(path: Path, step: int) -> list[dict[str, str]]:
+    """The rows of a metrics file up to `step` by tag, without what was cut short."""
     if not path.exists():
         return []
     with path.open(newline="", errors="replace") as file:
         table = [row for row in csv.DictReader(file) if str(row.get("step")).isdigit() and None not in row.values()]
-    return [[row["step"], *(row.get(tag, "") for tag in TAGS)] for row in table if int(row["step"]) <= step]
+    return [row for row in table if int(row["step"]) <= step]
 
 
 def write_bands(place: Path, bands: Mapping[str, tuple[np.ndarray, Interval]]) -> None:

@@ -86,10 +86,25 @@ def test_the_band_is_a_margin_chart(run: Path) -> None:
     assert named <= set(TAGS)
 
 
+def test_what_an_agent_tells_beside_the_usual_is_written_and_kept(tmp_path: Path) -> None:
+    """A column of its own from its first row on, also of the rows before and after a resumption."""
+    logger = Logger(tmp_path)
+    logger.log(1, {"train/loss": 1.0})
+    logger.log(2, {"train/loss": 2.0, "train/banana": 20.0})
+    logger.close()
+    logger = Logger(tmp_path, 2)
+    logger.log(3, {"train/banana": 30.0, "model/pear": 3.0})
+    logger.close()
+    found = [(row["step"], row["train/loss"], row["train/banana"], row["model/pear"]) for row in rows(tmp_path)]
+    assert found == [("1", "1.0", "", ""), ("2", "2.0", "20.0", ""), ("3", "", "30.0", "3.0")]
+    board = EventAccumulator(str(tmp_path)).Reload()
+    assert board.SummaryMetadata("train/banana").summary_description == "Told by the agent: train/banana."
+
+
 def test_unknown_tags_are_refused_and_numbers_that_are_not_finite_left_out(tmp_path: Path) -> None:
     logger = Logger(tmp_path)
     with pytest.raises(KeyError, match="add it there"):
-        logger.log(1, {"train/banana": 1.0})
+        logger.log(1, {"uncertainty/banana": 1.0})
     logger.log(2, {"train/loss": float("nan"), "train/nll": 0.1})
     logger.close()
     assert [(row["train/loss"], row["train/nll"]) for row in rows(tmp_path)] == [("", "0.1")]
