@@ -106,18 +106,18 @@ class BayesDQN(nn.Module):
     def learn(self) -> dict[str, Tensor]:
         return self.step(self.replay.index(self.batch_size), self.posterior.index(self.posterior.draws))
 
-    def capture(self, updates: float = math.inf, say: Callable[[str], None] = print) -> bool:
-        """Compile the whole update, and acting, if so many updates save more time than that takes; whether it did."""
+    def capture(
+        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
+    ) -> tuple[bool, bool]:
+        """Compile the whole update and acting, where so many calls save more time than that takes; whether it did.
+
+        Acting, once its noise is drawn, and only beside the update.
+        """
         z = self.posterior.index(self.posterior.draws, torch.Generator(self.device).manual_seed(0))
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.device)
         self.step = captured(self.update, self, index, z, name="the update", calls=updates, say=say)
         if self.step == self.update:
-            return False
-        self.capture_acting(say)
-        return True
-
-    def capture_acting(self, say: Callable[[str], None] = print) -> None:
-        """Compile what an action is decided by, once its noise is drawn."""
+            return False, False
         E, A = self.spec.num_envs, self.spec.actions
         shape = self.spec.shape if self.seen is None else self.seen.shape[1:]
         x = torch.zeros(E, *shape, dtype=self.spec.dtype, device=self.device)
@@ -125,7 +125,8 @@ class BayesDQN(nn.Module):
         with kept(self), torch.random.fork_rng():
             noise = self.exploration.noise(self.posterior, start)
         given = (*noise, mask) if self.spec.masked else noise
-        self.choose = captured(self.decide, self, x, *given, name="acting", say=say)
+        self.choose = captured(self.decide, self, x, *given, name="acting", calls=acts, say=say)
+        return True, self.choose != self.decide
 
     def decide(self, x: Tensor, *given: Tensor) -> Tensor:
         """Actions [E] for x [E, *] from the exploration's noise and, where the environments have one, the mask."""

@@ -26,7 +26,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-FIRST = 25.0  # how many times as long as tracing it takes to compile an update for the first time
+FIRST = 15.0  # how many times as long as tracing a function it takes to compile it for the first time
 LEAST = 5.0  # seconds that compiling takes at the least
 
 

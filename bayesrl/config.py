@@ -39,7 +39,7 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "seed": (int, 0),
     "device": (str, None),
     "threads": (int, 1),
-    "capture": (bool | typing.Literal["auto"], None),
+    "capture": (bool | typing.Literal["auto", "update"], None),
     "run_dir": (str | None, None),
     "resume": (str | None, None),
     "replay_ratio": (float, 0),

@@ -219,21 +219,21 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     return run
 
 
-def captured(config: DictConfig, agent: Agent, envs: Environments, step: int) -> bool:
-    """Compile updates and acting, and steps on the device, as wished or where it pays; whether that was done."""
+def captured(config: DictConfig, agent: Agent, envs: Environments, step: int) -> bool | str:
+    """Compile updates, acting and steps on the device, as wished or where it pays; what `capture` then is."""
     if config.capture is False:
         return False
     if not hasattr(agent, "capture"):
         if config.capture == "auto":
             return False
         raise ConfigError([f"got capture=true, wanted an agent that can be captured, not {config.agent['_target_']}"])
-    wished = config.capture is True or config.solve  # a run until solved has no known length
-    updates = math.inf if wished else (config.steps - step) * config.replay_ratio
-    if not agent.capture(updates, tqdm.write):
-        return False
-    if isinstance(envs, DeviceEnvironments):
+    steps = math.inf if config.solve else config.steps - step  # a run until solved has no known length
+    wished = {True: (math.inf, math.inf), "update": (math.inf, 0)}
+    calls = wished.get(config.capture, (steps * config.replay_ratio, steps / envs.env.num_envs))
+    update, acting = agent.capture(*calls, say=tqdm.write)
+    if update and isinstance(envs, DeviceEnvironments):
         envs.capture()
-    return True
+    return acting or ("update" if update else False)
 
 
 def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory: bool = True) -> Agent:

@@ -88,7 +88,7 @@ def test_the_compiled_agent_agrees_with_eager() -> None:
     """Every parameter within 1e-6 after ten updates; the same from a state put back in place, bit for bit."""
     eager, compiled = twins(filled(Hypermodel))
     said: list[str] = []
-    assert compiled.capture(say=said.append)
+    assert compiled.capture(say=said.append) == (True, True)
     assert [line.split(",")[0] for line in said] == ["compiling the update", "compiling acting"]
     begin = copy.deepcopy(compiled.state_dict())
     (losses, actions), (again, same) = run(eager), run(compiled)
@@ -152,11 +152,11 @@ def test_equal_parts_of_learner_and_target_are_computed_once() -> None:
 def test_few_calls_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where all of them last less than compiling can, or where they save less than it costs."""
     agent, said = filled(Point), list[str]()
-    assert not agent.capture(updates=10, say=said.append)
+    assert agent.capture(updates=10, say=said.append) == (False, False)
     assert agent.step == agent.update
     monkeypatch.setattr(capture, "LEAST", 0.0)
     monkeypatch.setattr(Captured, "cost", lambda self: 1e9)
-    assert not agent.capture(updates=10, say=said.append)
+    assert agent.capture(updates=10, say=said.append) == (False, False)
     assert agent.step == agent.update and not said
 
 
@@ -165,7 +165,7 @@ def test_without_a_compiler_it_goes_on_and_says_so_once(monkeypatch: pytest.Monk
     monkeypatch.setenv("CXX", "/nowhere/c++")
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/c++"))
     monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
-    assert not agent.capture(say=said.append)
+    assert agent.capture(say=said.append) == (False, False)
     assert [line.split(":")[0] for line in said if "without" in line] == ["going on without capture of the update"]
     agent.learn()
 
@@ -174,7 +174,7 @@ def test_an_optimiser_that_makes_its_state_anew_is_not_captured() -> None:
     """Its graph would write where nobody reads after a resumption."""
     posterior = partial(Point, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9))
     agent, said = filled(posterior), list[str]()
-    assert not agent.capture(say=said.append)
+    assert agent.capture(say=said.append) == (False, False)
     assert "wanted it written in place" in said[0]
 
 

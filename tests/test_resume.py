@@ -138,17 +138,31 @@ def test_new_episodes_begin_where_the_state_is_unknown(tmp_path: Path, capsys: p
     assert not rebuilt.columns["terminated"][[201, 204], 0].any()
 
 
-@pytest.mark.parametrize("pays", [True, False])
-def test_whether_it_is_captured_is_chosen_once(pays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("pays", "kept", "again"),
+    [
+        ((True, True), True, [(math.inf, math.inf)]),
+        ((True, False), "update", [(math.inf, 0)]),
+        ((False,) * 2, False, []),
+    ],
+)
+def test_whether_it_is_captured_is_chosen_once(
+    pays: tuple, kept: object, again: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By what there is to be gained in the run; resumed, what was chosen holds, for the same numbers."""
     from bayesrl.agents.bayes_dqn import BayesDQN
 
     expected = []
-    monkeypatch.setattr(BayesDQN, "capture", lambda self, updates, say: expected.append(updates) or pays)
+
+    def capture(agent: BayesDQN, *calls: float, say: object) -> tuple[bool, bool]:
+        expected.append(calls)
+        return pays
+
+    monkeypatch.setattr(BayesDQN, "capture", capture)
     train("steps=100", f"run_dir={tmp_path / 'run'}")
-    assert stored(tmp_path / "run").capture is pays
+    assert stored(tmp_path / "run").capture == kept
     resume(tmp_path / "run", "steps=120")
-    assert expected == [25.0, math.inf] if pays else [25.0]
+    assert expected == [(25, 100), *again]
 
 
 def test_choices_made_by_measurement_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

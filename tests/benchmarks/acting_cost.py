@@ -15,6 +15,7 @@ from peers import interleaved, network, ratio
 
 from bayesrl import config
 from bayesrl.agent import EnvSpec
+from bayesrl.capture import captured as compiled
 from bayesrl.launch import build_agent
 
 ROUNDS, REPEAT, SIZES = 15, 50, (1, 8, 64, 256)
@@ -35,7 +36,8 @@ def acting(posterior: str, obs: torch.Tensor, captured: bool) -> Callable:
     agent = build_agent(settings, EnvSpec((4,), torch.float32, 2, len(obs)), torch.device("cpu"))
     agent.act(obs, torch.ones(len(obs), dtype=torch.bool))
     if captured:
-        agent.capture_acting()  # type: ignore[attr-defined]
+        example = agent.exploration.noise(agent.posterior, torch.ones(len(obs), dtype=torch.bool))  # type: ignore[attr-defined]
+        agent.choose = compiled(agent.decide, agent, obs, *example, name=posterior)  # type: ignore[attr-defined]
     starts = iter(torch.rand(100_000, len(obs)) < 0.01)
     return lambda: agent.act(obs, next(starts))
 

@@ -18,6 +18,7 @@ from peers import interleaved
 from bayesrl import config
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
+from bayesrl.capture import captured as compiled
 from bayesrl.figures import Curve, curves
 from bayesrl.launch import build_agent
 
@@ -48,7 +49,7 @@ def update(captured: bool, *words: str, rows: int = 1000) -> Callable:
     made.replay.facts.normal_().abs_()
     made.replay.rows = rows
     if captured:
-        made.capture()
+        made.step = compiled(made.update, made, made.replay.index(128), made.posterior.index(made.posterior.draws))
     return made.learn
 
 
@@ -57,7 +58,8 @@ def rollout(captured: bool, E: int) -> Callable:
     made, given = agent(f"agent.capacity={max(1000, 4 * E)}", num_envs=E), step(E)
     made.act(given.obs, ~given.terminated)
     if captured:
-        made.capture_acting()
+        noise = made.exploration.noise(made.posterior, given.valid)
+        made.choose = compiled(made.decide, made, given.obs, *noise)
     starts = torch.rand(E) < 0.01
 
     def call() -> None:
