@@ -43,10 +43,9 @@ class Held(Exploration):
         """The held indices, k for each environment, fresh where `start` [E] says so."""
         if self.z is None:
             self.z = posterior.index(len(start) * k)
-        elif start.any():  # on a GPU this waits for `start`; it spares drawing for every environment at every step
-            rows = start.repeat_interleave(k)
-            self.z = self.z.clone()
-            self.z[rows] = posterior.index(int(rows.sum()))
+        # On a GPU this waits for `start`; it spares drawing for every environment at every step.
+        elif len(rows := start.repeat_interleave(k).nonzero()[:, 0]):
+            self.z = self.z.index_copy(0, rows, posterior.index(len(rows)))
         return self.z
 
     def get_extra_state(self) -> dict:

@@ -79,7 +79,8 @@ class Network:
         self._shapes = [(name, p.shape) for name, p in self._body.named_parameters()]
         self._sizes = [math.prod(shape) for _, shape in self._shapes]
         self.body_size = sum(self._sizes)
-        self.head_size = self.head_outputs * (self.features_out + 1)
+        self._head_sizes = [self.head_outputs * self.features_out, self.head_outputs]
+        self.head_size = sum(self._head_sizes)
         self.size = self.body_size + self.head_size
 
     def prior(self, outputs: int) -> Network:
@@ -132,18 +133,24 @@ class Network:
 
     def features(self, theta: Tensor, x: Tensor) -> Tensor:
         """The body alone: theta [P] or [body_size], x [B, *] -> [B, D]."""
-        parts = theta[: self.body_size].split(self._sizes)
-        weights = {name: part.view(shape) for (name, shape), part in zip(self._shapes, parts, strict=True)}
-        return functional_call(self._body, weights, (x,), tie_weights=False)
+        return self._features(theta[: self.body_size].split(self._sizes), x)
 
     def head(self, theta: Tensor, phi: Tensor) -> Tensor:
         """The linear head and the combination: theta [P], phi [B, D] -> [B, A]."""
-        weight = theta[self.body_size : self.size - self.head_outputs].view(self.head_outputs, self.features_out)
-        return self.combine(torch.addmm(theta[self.size - self.head_outputs :], phi, weight.T))
+        return self._head(*theta[self.body_size :].split(self._head_sizes), phi)
 
     def one(self, theta: Tensor, x: Tensor) -> Tensor:
         """One function on a batch: theta [P], x [B, *] -> [B, A]."""
-        return self.head(theta, self.features(theta, x))
+        # Taken apart at once, so that its gradient is put together at once.
+        *body, weight, bias = theta.split([*self._sizes, *self._head_sizes])
+        return self._head(weight, bias, self._features(body, x))
+
+    def _features(self, parts: Sequence[Tensor], x: Tensor) -> Tensor:
+        weights = {name: part.view(shape) for (name, shape), part in zip(self._shapes, parts, strict=True)}
+        return functional_call(self._body, weights, (x,), tie_weights=False)
+
+    def _head(self, weight: Tensor, bias: Tensor, phi: Tensor) -> Tensor:
+        return self.combine(torch.addmm(bias, phi, weight.view(self.head_outputs, self.features_out).T))
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Every function on every input: theta [n, P], x [B, *] -> [n, B, A]."""

@@ -79,14 +79,23 @@ class Ensemble(WeightSpace):
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:
-        # A product, because the gradient of an index is a scatter, which takes ten times as long.
-        return (z == torch.arange(self.draws, device=z.device)).to(self.theta.dtype) @ self.theta
+        return self.theta[z[:, 0]]
+
+    def members(self, x: Tensor) -> Tensor:
+        """Every member on every input: x [B, *] -> [K, B, *out]."""
+        return self.network(self.theta, x) + self.beta * self.prior(self.prior_theta, x)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return super().forward(z, x) + self.beta * self.prior(self.prior_theta[z[:, 0]], x)
+        k = z[:, 0]
+        if len(z) >= self.draws:  # to pick among outputs moves less memory than to pick among weights
+            return self.members(x)[k]
+        return super().forward(z, x) + self.beta * self.prior(self.prior_theta[k], x)
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        return super().paired(z, x) + self.beta * self.prior.paired(self.prior_theta[z[:, 0]], x)
+        k = z[:, 0]
+        if len(z) >= self.draws:
+            return self.members(x)[k, torch.arange(len(x), device=x.device)]
+        return super().paired(z, x) + self.beta * self.prior.paired(self.prior_theta[k], x)
 
     def center(self, x: Tensor) -> Tensor:
-        return self(torch.arange(self.draws, device=x.device)[:, None], x).mean(0)
+        return self.members(x).mean(0)

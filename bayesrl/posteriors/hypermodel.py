@@ -149,8 +149,8 @@ class Hypermodel(WeightSpace):
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
         w, phi = self.head(z), self.network.features(self.phi, x)
-        learned = self.network.combine(torch.baddbmm(w[..., -1:], w[..., :-1], phi[..., None])[..., 0])
-        return learned + (self.prior_features(x) @ z[:, : self.index_dim, None])[..., 0]
+        learned = self.network.combine((w[..., :-1] * phi[:, None]).sum(-1) + w[..., -1])
+        return learned + (self.prior_features(x) * z[:, None, : self.index_dim]).sum(-1)
 
     def center(self, x: Tensor) -> Tensor:
         return self(self.m.new_zeros(1, self.width), x)[0]
