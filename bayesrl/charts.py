@@ -12,7 +12,7 @@ import numpy as np
 from bayesrl.aggregate import Array, Interval
 from bayesrl.figures import COLORS, GRID, INK, Scale, axis, dot, path, svg, text
 
-DASHES = ("", "7 4", "2 3")  # where there are more lines than colours
+DASHES, LEVEL = ("", "7 4", "2 3"), "4 4"  # where there are more lines than colours; of what is marked
 LEFT, WIDTH, HEIGHT = 64, 380, 240  # pixels of a panel
 
 
@@ -49,7 +49,7 @@ def lines(x_label: str, y_label: str, shown: Mapping[str, Line], level: tuple[fl
     ends = []
     if level:
         y = up(level[0])
-        out.append(path([(LEFT, y), (LEFT + WIDTH, y)], INK, 1, dash="4 4"))
+        out.append(_stroke([(LEFT, y), (LEFT + WIDTH, y)], -1))
         ends.append((level[1], LEFT + WIDTH, y, -1))
     for name, line in shown.items():
         points = [(across(x), up(y)) for x, y in zip(line.x, line.y.value, strict=True)]
@@ -107,7 +107,7 @@ def against(x_label: str, y_label: str, shown: Mapping[str, tuple[Array, Array, 
         (x, _), (_, y) = place(tick, 1), place(1, tick)
         out += [text(x, top + side + 16, f"{tick:,.6g}", "middle"), text(LEFT - 8, y + 4, f"{tick:,.6g}", "end")]
     out += [text(LEFT + side / 2, top + side + 38, x_label, "middle"), text(LEFT - 44, 18, y_label, weight="bold")]
-    out.append(path([place(ends[0], ends[0]), place(ends[1], ends[1])], INK, 1, dash="4 4"))
+    out.append(_stroke([place(ends[0], ends[0]), place(ends[1], ends[1])], -1))
     out.append(text(LEFT + 10, top + 18, "too sure: errs more than it thinks"))
     out.append(text(LEFT + side - 10, top + side - 10, "too cautious: errs less", "end"))
     named = [("as sure as it should be", *place(ends[1], ends[1]), -1)]
@@ -143,7 +143,8 @@ def _band(line: Line, across: Scale, up: Scale) -> str:
 
 
 def _stroke(points: Sequence[tuple[float, float]], number: int) -> str:
-    return path(points, color(number), 2.2, dash=DASHES[number // len(COLORS) % len(DASHES)])
+    dash = DASHES[number // len(COLORS) % len(DASHES)] if number >= 0 else LEVEL
+    return path(points, color(number), 2.2 if number >= 0 else 1, dash)
 
 
 def _names(ends: Sequence[End], right: float) -> Iterator[str]:
@@ -155,9 +156,9 @@ def _names(ends: Sequence[End], right: float) -> Iterator[str]:
             if (lack := 17 - (below - above)) > 0.01:
                 places[i], places[i + 1] = above - lack / 2, below + lack / 2
     for (name, x, y, number), place in zip(ordered, places, strict=True):
-        yield path([(x, y), (right + 8, place), (right + 16, place)], color(number), 0.8)
-        yield dot(right + 18, place, color(number), 4)
-        yield text(right + 28, place + 4, name, weight="bold")
+        yield path([(x, y), (right + 8, place)], color(number), 0.8)
+        yield _stroke([(right + 8, place), (right + 28, place)], number)
+        yield text(right + 34, place + 4, name, weight="bold")
 
 
 def _decades(low: float, high: float) -> list[float]:
@@ -168,5 +169,5 @@ def _decades(low: float, high: float) -> list[float]:
 
 def _chart(parts: Sequence[str], ends: Sequence[End], width: float = WIDTH, height: float = HEIGHT) -> str:
     """A panel's parts, with the names of what ends in it to its right."""
-    names = 44 + 7.4 * max(len(name) for name, *_ in ends)
+    names = 50 + 7.4 * max(len(name) for name, *_ in ends)
     return svg(LEFT + width + names, height + 90, [*parts, *_names(ends, LEFT + width)])

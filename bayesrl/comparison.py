@@ -121,7 +121,7 @@ class Comparison:
         """The table, a column a key, in words."""
         out = []
         for group in self.groups:
-            row = {"": group.name, "seeds": str(len(group.scores))}
+            row = {"": group.name, "seeds" if self.one_environment else "runs": str(len(group.scores))}
             for name, function in (("IQM", aggregate.iqm), ("median", aggregate.median), ("mean", aggregate.mean)):
                 row[name] = spelled(function(group.scores, group.counts))
             if (solved := group.solved()) is not None:
@@ -173,7 +173,7 @@ class Comparison:
         x = np.linspace(low - margin, high + margin, 201)
         made = {g.name: Line(x, aggregate.profile(g.scores, x, g.counts), g.number) for g in self.groups}
         return Figure(
-            "How many seeds did at least how well",
+            "How many seeds did how well",
             profiles(self.score, made),
             "The share of seeds whose score lies above the value below: further right and higher is better, and a "
             "steep fall means that seeds agree. Band: 95 % interval. Names point to where half of the seeds are above.",

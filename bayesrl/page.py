@@ -31,7 +31,7 @@ caption { text-align: left; color: var(--soft); font-size: 14px }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 14px }
 tbody th { color: var(--ink); font-size: 16px }
 th, td { padding: 7px 22px 7px 0; border-bottom: 1px solid var(--line); white-space: nowrap }
-td span { color: var(--soft) } th.p { text-align: center; padding: 7px 16px }
+td span { color: var(--soft) } th.p { text-align: center; padding: 7px 16px; white-space: normal; max-width: 150px }
 td.p { padding: 7px 16px; text-align: center; border: 2px solid var(--paper) }
 i.key { display: inline-block; width: 12px; height: 12px; border-radius: 6px; margin-right: 9px }
 .figures { display: grid; gap: 34px 36px; margin: 28px 0 }
@@ -88,9 +88,11 @@ def page(
 
 
 def _lead(comparison: Comparison) -> str:
-    """The outcome in a sentence."""
+    """The outcome in a sentence or two."""
     best, *others = comparison.groups
     iqm = comparison.rows()[0]["IQM"]
+    if not others and len(best.scores) == 1:
+        return f"{best.name} on {comparison.title} reached a {comparison.score} of {best.scores[0]:,.4g} with one seed."
     if not others:
         return f"{best.name} on {comparison.title} reached a {comparison.score} of {iqm} (IQM with 95 % interval)."
     sure = comparison.improvement(best, others[0])
@@ -127,8 +129,10 @@ def _matrix(comparison: Comparison) -> str:
                 continue
             value, low, high = (float(part) for part in comparison.improvement(a, b))
             shade = max(0.0, value - 0.5) * 0.7
-            body += f'<td class="p" style="background:rgba(var(--win),{shade:.2f})">{value:.2f} '
-            body += f"<span>[{low:.2f}, {high:.2f}]</span></td>"
+            interval = f"[{low:.2f}, {high:.2f}]"
+            shown = f"<span> {interval}</span>" if len(groups) <= 5 else ""
+            style = f"background:rgba(var(--win),{shade:.2f})"
+            body += f'<td class="p" style="{style}" title="{interval}">{value:.2f}{shown}</td>'
         body += "</tr>"
     return (
         '<div class="wide"><table><caption>Probability that a run of the row beats one of the column'

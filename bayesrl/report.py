@@ -141,25 +141,18 @@ def table(comparison: Comparison) -> str:
 
 def facts(runs: Sequence[RunRecord], compared: Sequence[Comparison]) -> dict[str, str]:
     """What a stranger needs to know of the whole."""
-    seeds = sorted({run.config["seed"] for run in runs})
-    spans = (
-        f"{seeds[0]} to {seeds[-1]}" if seeds == list(range(seeds[0], seeds[-1] + 1)) else ", ".join(map(str, seeds))
-    )
-    counts = sorted({len(runs) for comparison in compared for group in comparison.groups for runs in group.runs})
-    each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    steps = sorted({run.result["steps"] for run in runs})
-    length = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+    seeds = {run.config["seed"] for run in runs}
+    named = _span(seeds) if len(seeds) == max(seeds) - min(seeds) + 1 else ", ".join(map(str, sorted(seeds)))
+    each = _span({len(task) for comparison in compared for group in comparison.groups for task in group.runs})
     groups = dict.fromkeys(group.name for comparison in compared for group in comparison.groups)
-    episodes = sorted({run.config["eval.final_episodes"] for run in runs})
-    played = f", mean of {' or '.join(map(str, episodes))} episodes" if compared[0].metric == RETURN else ""
+    played = f", mean of {_span({run.config['eval.final_episodes'] for run in runs})} episodes"
+    together = "; together from 0, an environment's worst run, to 1, its best"
     return {
         "Compared": ", ".join(groups),
-        "Environment": ", ".join(dict.fromkeys(c.title for c in compared if c.one_environment)),
-        "Runs": f"{len(runs)}, {each} seeds a group (seed {spans})",
-        "Trained for": f"{length} transitions",
-        "Score": compared[-1].score
-        + played
-        + ("; 0 the worst run of its environment, 1 the best" * (len(compared) > 1)),
+        "Environment": ", ".join(comparison.title for comparison in compared if comparison.one_environment),
+        "Runs": f"{len(runs)}: {each} in each group, seeds {named}",
+        "Trained for": f"{_span({run.result['steps'] for run in runs})} transitions",
+        "Score": compared[-1].score + played * (compared[0].metric == RETURN) + together * (len(compared) > 1),
     }
 
 
@@ -182,8 +175,8 @@ def write(
     alike = [(key, value) for key, value in runs[0].config.items() if not key.startswith(records.ASIDE)]
     common = [f"{k}={v}" for k, v in alike if all(run.config.get(k) == v for run in runs)]
     names = [group.name for group in compared[0].groups]
-    title = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    html = page(f"{title} on {told['Environment']}", told, shown, common, skipped)
+    envs = [comparison.title for comparison in compared if comparison.one_environment]
+    html = page(f"{_listed(names, 'groups')} on {_listed(envs, 'environments')}", told, shown, common, skipped)
     replace(out / "index.html", html.encode())
     numbers = {comparison.title: comparison.rows() for comparison in compared}
     replace(out / "report.json", (json.dumps({**told, "tables": numbers}, indent=2) + "\n").encode())
@@ -195,6 +188,17 @@ def _draw(path: Path, svg: str) -> None:
         import cairosvg
 
         cairosvg.svg2png(bytestring=svg.encode(), write_to=str(path.with_suffix(".png")), scale=2)
+
+
+def _span(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    """In a title: by name where they are few."""
+    few = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return few if len(names) <= 4 else f"{len(names)} {what}"
 
 
 def _slug(name: str) -> str:

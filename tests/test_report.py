@@ -49,7 +49,7 @@ def test_the_table_by_hand(sweep: Path, capsys: pytest.CaptureFixture) -> None:
         assert row.split()[1] == "5"
     above = np.mean([a > b for a in scores(sweep, "hypermodel") for b in scores(sweep, "point")])
     assert f"P(hypermodel beats point) = {above:.2f} [" in told
-    assert json.loads((sweep / "report" / "report.json").read_text())["Runs"] == "10, 5 seeds a group (seed 0 to 4)"
+    assert json.loads((sweep / "report" / "report.json").read_text())["Runs"] == "10: 5 in each group, seeds 0 to 4"
 
 
 def test_the_page_needs_nothing_and_every_figure_is_xml(sweep: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_is_left_out_is_named_on_the_console_and_on_the_page(sweep: Path, c
     ):
         assert f"left out: {path}: {reason}" in told
         assert str(path).replace("<b>", "&lt;b&gt;") in page and reason in page
-    assert "3 to 5 seeds a group" not in told and "<b>" not in page
+    assert "9: 4 to 5 in each group, seeds 0 to 4" in page and "<b>" not in page
 
 
 def test_another_metric(sweep: Path, capsys) -> None:
