@@ -29,7 +29,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking")  # groups that say what to build
+# Groups that say what to build.
+COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking", "planner")
 OPEN = ("env.kwargs",)  # dictionaries that take any key
 RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts")
 

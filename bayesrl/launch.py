@@ -17,7 +17,7 @@ import pyro
 import torch
 from gymnasium.error import DependencyNotInstalled
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from tqdm import tqdm
@@ -242,11 +242,15 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory:
     torch.distributions.Distribution.set_default_validate_args(False)
     parts: dict[str, Any] = {"spec": spec}
     if "posterior" in cfg.only_accepted(config.agent["_target_"], {"posterior": None}):
+        with _building("agent"):
+            # Of Q-functions, unless the agent says what its posterior is over.
+            signature = getattr(get_object(config.agent["_target_"]), "signature", None)
+            shape, outputs = signature(spec) if signature else (spec.shape, spec.actions)
         with _building("likelihood"):
             likelihood = instantiate(config.likelihood, _convert_="all")
         with _building("network"):
             network = instantiate(config.network, _convert_="all")(
-                spec.shape, spec.actions, categories=spec.categories, size=likelihood.size
+                shape, outputs, categories=spec.categories, size=likelihood.size
             )
         with _building("posterior"):
             parts["posterior"] = instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(
@@ -257,6 +261,8 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory:
     for name in ("exploration", "tracking"):
         with _building(name):
             parts[name] = instantiate(config[name], _convert_="all").to(device)
+    with _building("planner"):
+        parts["planner"] = instantiate(config.planner, _convert_="all")
     with _building("agent"):
         agent = instantiate(config.agent, _convert_="all", **cfg.only_accepted(config.agent["_target_"], parts))
         return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]

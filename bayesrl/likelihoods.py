@@ -265,6 +265,61 @@ class Smoothed(dist.TorchDistribution):
         return (mass * self.log_p).sum(-1)
 
 
+class WithFlag(Likelihood):
+    """Targets of another likelihood and, last, one that is 0 or 1: y ~ Bernoulli(sigmoid f(x)), such as a termination.
+
+    The flag's logit is the first of its numbers; further ones are not used.
+
+    Arguments:
+        inner: of the other targets.
+    """
+
+    linear = False
+
+    def __init__(self, inner: Likelihood) -> None:
+        super().__init__()
+        if inner.discrete:
+            raise ValueError(f"got {type(inner).__name__} beside a flag, wanted a likelihood of numbers: gaussian")
+        self.inner, self.size = inner, inner.size
+
+    def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
+        if action is not None:
+            raise ValueError("got actions with a flag, wanted none: the flag is a target of its own")
+        return Flagged(self.inner(out[..., : -self.size]), out[..., -self.size])
+
+    def mean(self, out: Tensor) -> Tensor:
+        return torch.cat([self.inner.mean(out[..., : -self.size]), out[..., -self.size, None].sigmoid()], -1)
+
+    def variance(self, out: Tensor) -> Tensor:
+        p = out[..., -self.size, None].sigmoid()
+        return torch.cat([self.inner.variance(out[..., : -self.size]), p * (1 - p)], -1)
+
+    def moved(self, outputs: int) -> Tensor:
+        """As the other likelihood says; the flag's logit is left alone."""
+        return torch.cat([self.inner.moved(outputs - self.size), torch.zeros(self.size)])
+
+
+class Flagged(dist.TorchDistribution):
+    """K targets of a distribution, batch [*, K], and a flag of `logit` [*]: batch [*, K + 1]."""
+
+    arg_constraints: dict = {}  # noqa: RUF012
+
+    def __init__(self, numbers: dist.TorchDistribution, logit: Tensor) -> None:
+        self.numbers, self.logit = numbers, logit
+        *batch, K = numbers.batch_shape
+        super().__init__(torch.Size([*batch, K + 1]), validate_args=False)
+
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> Flagged:
+        *batch, K = batch_shape
+        return Flagged(self.numbers.expand([*batch, K - 1]), self.logit.expand(*batch))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        logit, flag = torch.broadcast_tensors(self.logit, value[..., -1])
+        flag = -nn.functional.binary_cross_entropy_with_logits(logit, flag, reduction="none")
+        numbers = self.numbers.log_prob(value[..., :-1])
+        return torch.cat([numbers, flag.expand(numbers.shape[:-1])[..., None]], -1)
+
+
 def _unsoftplus(value: float) -> float:
     """The number whose softplus is the positive `value`."""
     return value + math.log(-math.expm1(-value))

@@ -8,7 +8,7 @@ an input is a window of W observations. Its layers are modules, ReLUs too, in th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -44,23 +44,29 @@ class OneHotLinear(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """A multilayer perceptron: [B, *] -> [B, hidden[-1]], ReLU after every layer.
+    """A multilayer perceptron: [B, *] -> [B, hidden[-1]], an activation after every layer.
 
     Arguments:
         shape: of one input.
         hidden: layer widths.
         categories: where inputs are indices of ones, the length of the binary vector they point into.
-        normalise: LayerNorm before every ReLU (Ba et al., 2016).
+        normalise: LayerNorm before every activation (Ba et al., 2016).
+        activation: such as `nn.ReLU`, or the smooth `nn.SiLU`.
     """
 
     def __init__(
-        self, shape: Sequence[int], hidden: Sequence[int], categories: int = 0, normalise: bool = False
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int],
+        categories: int = 0,
+        normalise: bool = False,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         _check_widths(hidden)
         layers: list[nn.Module] = [nn.Flatten()]
         for width, units in pairwise([0, *hidden]):
             layers += [nn.Linear(width, units) if width else _first(shape, units, categories)]
-            layers += [nn.LayerNorm(units), nn.ReLU()] if normalise else [nn.ReLU()]
+            layers += [nn.LayerNorm(units), activation()] if normalise else [activation()]
         super().__init__(*layers)
         self.features = hidden[-1]
 

@@ -158,6 +158,10 @@ class Network:
             return self.one(theta[0], x)[None]
         return vmap(self.one, in_dims=(0, None))(theta, x)
 
+    def each(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Function i on batch i: theta [n, P], x [n, B, *] -> [n, B, A]."""
+        return vmap(self.one)(theta, x)
+
     def paired(self, theta: Tensor, x: Tensor) -> Tensor:
         """Function i on input i: theta [E, P], x [E, *] -> [E, A]."""
         return vmap(lambda t, row: self.one(t, row[None])[0])(theta, x)
@@ -172,6 +176,7 @@ def mlp(
     dueling: bool = False,
     normalise: bool = False,
     prior: Sequence[int] = (64, 64),
+    activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> Network:
     """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
 
@@ -180,15 +185,16 @@ def mlp(
         categories: where inputs are indices of ones, the length of the binary vector they point into.
         hidden: layer widths; the last is D.
         dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
-        normalise: LayerNorm before every ReLU (Ba et al., 2016).
+        normalise: LayerNorm before every activation (Ba et al., 2016).
         prior: layer widths of frozen prior functions.
+        activation: such as `nn.ReLU`, or the smooth `nn.SiLU`; prior functions have ReLUs.
     """
     prior_body = MLP(shape, prior, categories)
     if not dueling:
-        return Network(MLP(shape, hidden, categories, normalise), outputs, prior=prior_body, size=size)
+        return Network(MLP(shape, hidden, categories, normalise, activation), outputs, prior=prior_body, size=size)
     if len(hidden) < 2:
         raise ValueError(f"got hidden={list(hidden)} and dueling, wanted two or more layer widths, such as [128, 128]")
-    body = Streams(MLP(shape, hidden[:-1], categories, normalise), hidden[-1])
+    body = Streams(MLP(shape, hidden[:-1], categories, normalise, activation), hidden[-1])
     return Network(body, outputs, True, prior_body, size)
 
 

@@ -74,6 +74,13 @@ class DrawsContract:
         diagonal = posterior(z, x)[torch.arange(7), torch.arange(7)]
         assert torch.allclose(posterior.paired(z, x), diagonal, atol=1e-5)
 
+    def test_functions_are_the_draws_on_batches_of_their_own(self) -> None:
+        posterior = self.fresh()
+        z, x = posterior.index(3), torch.stack([self.inputs(seed=seed) for seed in (1, 2, 3)])
+        each = posterior.functions(z)(x)
+        assert each.shape == (3, 7, self.outputs)
+        assert torch.allclose(each, torch.stack([posterior(z, x[i])[i] for i in range(3)]), atol=1e-5)
+
     def test_index_follows_its_generator(self) -> None:
         posterior = self.fresh()
         first, again = (posterior.index(6, torch.Generator().manual_seed(3)) for _ in range(2))

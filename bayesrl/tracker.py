@@ -78,7 +78,8 @@ class Tracker:
 
     def metrics(self, agent: Agent, rollout: Rollout) -> dict[str, float]:
         """Everything by tag; waits for the device."""
-        out = {f"train/{name}": float(value) for name, value in rollout.info.items()}
+        named = {name if "/" in name else f"train/{name}": value for name, value in rollout.info.items()}
+        out = {name: float(value) for name, value in named.items()}
         out |= {
             "train/n_updates": rollout.updates,
             "rollout/episodes": rollout.episodes,

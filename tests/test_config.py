@@ -32,7 +32,7 @@ def test_all_problems_at_once() -> None:
     for line in (
         "got posterior=bar, wanted an option of posterior that exists: there are concrete_dropout, dropout, ensemble, "
         "full_rank, hypermodel, langevin, laplace, laplace_diagonal, last_layer, linear_hypermodel, low_rank, "
-        "mean_field, point, psgld, sghmc, sgld",
+        "mean_field, point, psgld, sghmc, sgld, world",
         "got steps=abc, wanted an integer",
         "got seed=-1, wanted at least 0",
         "got replay_ratio=nan, wanted a finite number",

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.func import vmap
 
 from bayesrl.likelihoods import Likelihood, Prediction
 from bayesrl.network import Network
@@ -70,6 +72,13 @@ class Posterior(nn.Module):
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
         """Draw i on input i: z [E, *], x [E, *] -> [E, *out]."""
         raise NotImplementedError
+
+    def functions(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        """The draws z [n, *] as functions of a batch each: x [n, B, *] -> [n, B, *out], draw i on batch i.
+
+        What depends on z alone is computed here, once; they hold until the next update.
+        """
+        return lambda x: vmap(lambda one, rows: self(one[None], rows)[0])(z, x)
 
     def center(self, x: Tensor) -> Tensor:
         """The posterior mean of the output: x [B, *] -> [B, *out]; always the same 100 draws where none is closed."""
@@ -188,3 +197,6 @@ class WeightSpace(Learner):
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
         return self.network.paired(self.weights(z), x)
+
+    def functions(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        return partial(self.network.each, self.weights(z))

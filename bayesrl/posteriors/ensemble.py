@@ -97,5 +97,9 @@ class Ensemble(WeightSpace):
             return self.members(x)[k, torch.arange(len(x), device=x.device)]
         return super().paired(z, x) + self.beta * self.prior.paired(self.prior_theta[k], x)
 
+    def functions(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        learned, prior = super().functions(z), self.prior_theta[z[:, 0]]
+        return lambda x: learned(x) + self.beta * self.prior.each(prior, x)
+
     def center(self, x: Tensor) -> Tensor:
         return self.members(x).mean(0)

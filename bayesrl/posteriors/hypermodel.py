@@ -152,6 +152,18 @@ class Hypermodel(WeightSpace):
         learned = self.network.combine((w[..., :-1] * phi[:, None]).sum(-1) + w[..., -1])
         return learned + (self.prior_features(x) * z[:, None, : self.index_dim]).sum(-1)
 
+    def functions(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        w, xi = self.head(z), z[:, : self.index_dim]
+
+        def function(x: Tensor) -> Tensor:
+            flat = x.flatten(0, 1)
+            phi = self.network.features(self.phi, flat).unflatten(0, x.shape[:2])
+            prior = self.prior_features(flat).unflatten(0, x.shape[:2])
+            learned = torch.baddbmm(w[:, None, :, -1], phi, w[..., :-1].mT)
+            return self.network.combine(learned) + (prior @ xi[:, None, :, None])[..., 0]
+
+        return function
+
     def center(self, x: Tensor) -> Tensor:
         return self(self.m.new_zeros(1, self.width), x)[0]
 

@@ -1,0 +1,49 @@
+"""`pets`: probabilistic ensembles with trajectory sampling, over any posterior. Every plan is judged by several worlds.
+
+    a_t = first action of the plan that does best from s_t on average over S draws of the posterior, with their noise
+
+What the draws disagree on is averaged over, so that a plan avoids it; with `Hallucinated` particles it is sought.
+(Chua et al., Deep Reinforcement Learning in a Handful of Trials using Probabilistic Dynamics Models, 2018.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from bayesrl.agent import EnvSpec
+from bayesrl.agents.psrl import PSRL
+from bayesrl.dynamics import Dynamics
+from bayesrl.mpc import MPC
+from bayesrl.planning import Planner
+from bayesrl.posteriors import Learner
+from bayesrl.propagation import TSinf
+
+
+class PETS(PSRL):
+    """Plans in fresh draws of the posterior at every step; learns as `PSRL` does.
+
+    Arguments:
+        propagation: of particles through worlds.
+        spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts: as of `PSRL`.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        posterior: Learner,
+        planner: Planner | None = None,
+        dynamics: Callable[..., Dynamics] = Dynamics,
+        propagation: TSinf | None = None,
+        worlds: int = 5,
+        updates: int = 1000,
+        batch_size: int = 128,
+        capacity: int = 100_000,
+        learning_starts: int = 200,
+    ) -> None:
+        super().__init__(spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts)
+        self.mpc = MPC(spec, self.dynamics, self.mpc.planner, propagation or TSinf())
+
+    def worlds(self, start: Tensor) -> tuple[Tensor, bool]:
+        return self.dynamics.posterior.index(len(start) * self.count), True

@@ -1,0 +1,140 @@
+"""`psrl`: posterior-sampling reinforcement learning. Draw a world, plan in it for an episode, learn, draw again.
+
+    z ~ posterior over worlds, at the start of an episode
+    a_t = first action of the best plan from s_t in world z            model-predictive control, any planner
+
+(Strens, A Bayesian Framework for Reinforcement Learning, 2000; Osband et al., 2013; with learned dynamics and planning
+at every step: Fan & Ming, Model-Based Reinforcement Learning for Continuous Control with Posterior Sampling, 2021.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bayesrl.agent import EnvSpec, Transition
+from bayesrl.capture import kept
+from bayesrl.dynamics import Dynamics, signature
+from bayesrl.exploration import Held
+from bayesrl.mpc import MPC
+from bayesrl.planning import ImprovedCEM, Planner
+from bayesrl.posteriors import Learner
+from bayesrl.propagation import TSinf
+from bayesrl.replay import Replay
+from bayesrl.td import greedy
+
+
+class PSRL(nn.Module):
+    """Plans in one world an episode; evaluated, in several worlds at once.
+
+    Learns as an episode ends: the posterior is scored on everything new, and then fitted to everything. Actions are
+    uniformly random before.
+
+    Arguments:
+        spec: of the environments; vectors of numbers are observed.
+        posterior: over the functions that `signature` says, with the likelihood `WithFlag`.
+        planner: searches for actions.
+        dynamics: (spec, posterior) -> what the posterior is of, with known parts and temperatures.
+        worlds: S, how many a greedy plan has to do well in, and PETS' every plan.
+        updates: of a fit.
+        batch_size: B.
+        capacity: of the replay, in transitions.
+        learning_starts: steps stored before the first fit.
+    """
+
+    signature = staticmethod(signature)
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        posterior: Learner,
+        planner: Planner | None = None,
+        dynamics: Callable[..., Dynamics] = Dynamics,
+        worlds: int = 5,
+        updates: int = 1000,
+        batch_size: int = 128,
+        capacity: int = 100_000,
+        learning_starts: int = 200,
+    ) -> None:
+        super().__init__()
+        if min(worlds, updates, batch_size) < 1:
+            raise ValueError(f"got worlds={worlds}, updates={updates}, batch_size={batch_size}, wanted at least 1 each")
+        device = next(posterior.parameters()).device
+        self.replay = Replay(spec, posterior.tags(1), capacity, n_step=1, discount=1.0, device=device)
+        self.mpc = MPC(spec, dynamics(spec, posterior), planner or ImprovedCEM(), TSinf())
+        self.held = Held()
+        self.spec, self.count, self.updates, self.batch_size = spec, worlds, updates, batch_size
+        self.learning_starts = max(1, learning_starts)
+        self.register_buffer("learned", torch.zeros((), dtype=torch.int64))  # rows of the replay
+        self.register_buffer("ended", torch.zeros((), dtype=torch.bool))  # an episode, since then
+
+    @property
+    def dynamics(self) -> Dynamics:
+        return self.mpc.dynamics
+
+    # --- acting --------------------------------------------------------------------------------------------------
+
+    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
+        return obs
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.learned == 0:
+            return self.action(2 * torch.rand(len(obs), self.spec.actions, device=obs.device) - 1, mask)
+        z, noisy = self.worlds(start)
+        return self.action(self.mpc.act(z, obs, start, noisy), mask)
+
+    def worlds(self, start: Tensor) -> tuple[Tensor, bool]:
+        """Indices of the worlds to plan in, [E S, *], and whether with their noise: the one that the episode keeps."""
+        return self.held.draw(self.dynamics.posterior, start), False
+
+    @torch.no_grad()
+    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The first action of a plan that does well on average over `worlds` draws, always the same ones."""
+        generator = Generator(device=obs.device).manual_seed(0)
+        z = self.dynamics.posterior.index(self.count, generator).repeat(len(obs), 1)
+        return self.action(self.mpc.greedy(z, obs, generator), mask)
+
+    def action(self, chosen: Tensor, mask: Tensor | None) -> Tensor:
+        """Numbers [E, A] as an action: themselves, or where actions are discrete the greatest one that is allowed."""
+        return chosen if self.spec.bounds is not None else greedy(chosen, mask)
+
+    # --- learning ------------------------------------------------------------------------------------------------
+
+    def observe(self, transition: Transition) -> None:
+        self.replay.add(transition, self.dynamics.posterior.tags(self.spec.num_envs))
+        self.ended |= (transition.valid & (transition.terminated | transition.truncated)).any()
+
+    def ready(self) -> bool:
+        return bool(self.ended) and self.replay.rows * self.spec.num_envs >= self.learning_starts
+
+    def learn(self) -> dict[str, Tensor]:
+        """Score what is new, then fit to everything."""
+        since, replay = max(int(self.learned), self.replay.rows - self.replay.T), self.replay
+        told = {}
+        if self.learned > 0:
+            rows = torch.arange(since, replay.rows, device=self.learned.device) % replay.T
+            index = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
+            told = {f"model/{name}": value for name, value in self.dynamics.score(replay.gather(index)).items()}
+            told |= {f"ahead/{name}": value for name, value in self.dynamics.ahead(replay, since).items()}
+        info = self.dynamics.fit(replay, self.updates, self.batch_size)
+        self.learned.fill_(replay.rows)
+        self.ended.fill_(False)
+        return info | told | {"model/temperature": self.dynamics.temperature, "model/broken": self.mpc.broken.clone()}
+
+    def forecast(self, obs: Tensor, generator: Generator) -> None:
+        """None: a plan's worth at its horizon is no value."""
+        return None
+
+    def capture(self, updates: float = math.inf, say: Callable[[str], None] = print) -> bool:
+        """Compile the search, if as many actions as updates save more time than that takes, and then updates too."""
+        with kept(self), torch.random.fork_rng():
+            z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
+        if not self.mpc.capture(z, noisy, updates * self.mpc.planner.iterations, say):
+            return False
+        index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.learned.device)
+        self.dynamics.capture(self.replay.gather(index), say=say)
+        return True

@@ -1,0 +1,237 @@
+"""Planners: search for a sequence of actions with a good score, batched over environments.
+
+A planner improves a plan by scores of candidates that it makes of given noise: pure functions of tensors, so that a
+search can be captured as a graph. Shapes: E environments, C candidates, H horizon, A numbers at each step, k sequences
+that are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+Score = Callable[[Tensor], Tensor]  # candidates [E, C, H, A] -> [E, C]
+
+
+class Plan(NamedTuple):
+    """What a search knows.
+
+    Attributes:
+        mean, std: of the sequences to try next, [E, H, A].
+        kept: good sequences to try again, [E, k, H, A].
+        best: the sequence to act on, [E, H, A].
+        broken: candidates whose rollouts were not finite, [E].
+    """
+
+    mean: Tensor
+    std: Tensor
+    kept: Tensor
+    best: Tensor
+    broken: Tensor
+
+
+class Planner:
+    """A search over sequences of actions; a subclass says `improve`.
+
+    Attributes:
+        horizon: H.
+        candidates: C, scored at each iteration.
+        iterations: of improvement for each action.
+        std: standard deviation of the first candidates.
+        colour: of the noise over time, 0 white, 1 pink, 2 red: greater is smoother.
+        kept: k, how many sequences are tried again.
+    """
+
+    kept = 0
+    std = 0.5
+    colour = 0.0
+
+    def __init__(self, horizon: int, candidates: int, iterations: int) -> None:
+        if min(horizon, candidates, iterations) < 1:
+            raise ValueError(
+                f"got horizon={horizon}, candidates={candidates}, iterations={iterations}, wanted at least 1 of each"
+            )
+        self.horizon, self.candidates, self.iterations = horizon, candidates, iterations
+
+    def begin(self, E: int, A: int, like: Tensor) -> Plan:
+        """A plan that knows nothing."""
+        zeros = like.new_zeros(E, self.horizon, A)
+        kept = like.new_zeros(E, self.kept, self.horizon, A)
+        return Plan(zeros, zeros + self.std, kept, zeros, like.new_zeros(E))
+
+    def noise(self, E: int, A: int, like: Tensor, generator: Generator | None = None) -> Tensor:
+        """Standard normal numbers for one action of E environments, coloured over time, [iterations, E, C, H, A]."""
+        shape = (self.iterations, E, self.candidates, A, self.horizon)
+        white = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+        return (white @ colours(self.horizon, self.colour).to(like) if self.colour else white).mT
+
+    def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
+        """One iteration with noise [E, C, H, A]."""
+        raise NotImplementedError
+
+    def later(self, plan: Plan, start: Tensor) -> Plan:
+        """The plan one step later, from which the next search begins; forgotten where an episode starts, [E] bool."""
+        fresh = self.begin(len(plan.mean), plan.mean.shape[-1], plan.mean)
+        going = ~start[:, None, None]
+        mean, kept = (torch.cat([s[..., 1:, :], s[..., -1:, :]], -2) for s in (plan.mean, plan.kept))
+        return fresh._replace(mean=mean * going, kept=kept * going[:, None])
+
+
+class RandomShooting(Planner):
+    """The best of uniformly random sequences, each search by itself (Nagabandi et al., 2018).
+
+    Arguments:
+        horizon, candidates: of the search.
+    """
+
+    def __init__(self, horizon: int = 20, candidates: int = 1000) -> None:
+        super().__init__(horizon, candidates, 1)
+
+    def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
+        x = 2 * torch.special.ndtr(noise) - 1
+        value = score(x)
+        return plan._replace(best=top(x, value, 1)[:, 0], broken=plan.broken + broken(value))
+
+
+class CEM(Planner):
+    """The cross-entropy method: refit a normal to the best candidates, again and again; acts on its mean (PETS' way).
+
+    Arguments:
+        horizon, candidates, iterations: of the search.
+        elites: how many of the best the normal is fitted to.
+        momentum: what the normal keeps of itself at each iteration.
+        std: of the first candidates.
+    """
+
+    def __init__(
+        self,
+        horizon: int = 20,
+        candidates: int = 100,
+        iterations: int = 5,
+        elites: int = 10,
+        momentum: float = 0.1,
+        std: float = 0.5,
+    ) -> None:
+        super().__init__(horizon, candidates, iterations)
+        self.elites, self.momentum, self.std = check_elites(elites, candidates), momentum, std
+
+    def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
+        x = (plan.mean[:, None] + plan.std[:, None] * noise).clamp(-1, 1)
+        value = score(x)
+        mean, std = refit(plan, top(x, value, self.elites), self.momentum)
+        return Plan(mean, std, plan.kept, mean, plan.broken + broken(value))
+
+
+class ImprovedCEM(Planner):
+    """CEM with coloured noise that tries its last elites again, shifted to the next step too; acts on the best one.
+
+    (Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning, 2020; with a constant number of
+    candidates.)
+
+    Arguments:
+        horizon, candidates, iterations: of the search.
+        elites: how many of the best the normal is fitted to.
+        kept: how many of them are tried again.
+        colour: exponent of the noise's power spectrum.
+        momentum: what the normal keeps of itself at each iteration.
+        std: of the first candidates.
+    """
+
+    def __init__(
+        self,
+        horizon: int = 20,
+        candidates: int = 100,
+        iterations: int = 5,
+        elites: int = 10,
+        kept: int = 3,
+        colour: float = 2.0,
+        momentum: float = 0.1,
+        std: float = 0.5,
+    ) -> None:
+        super().__init__(horizon, candidates, iterations)
+        self.elites, self.momentum, self.std, self.colour = check_elites(elites, candidates), momentum, std, colour
+        self.kept = check_elites(kept, elites)
+
+    def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
+        x = (plan.mean[:, None] + plan.std[:, None] * noise[:, self.kept + 1 :]).clamp(-1, 1)
+        x = torch.cat([plan.kept, plan.mean[:, None], x], 1)
+        value = score(x)
+        elites = top(x, value, self.elites)
+        mean, std = refit(plan, elites, self.momentum)
+        return Plan(mean, std, elites[:, : self.kept], elites[:, 0], plan.broken + broken(value))
+
+
+class MPPI(Planner):
+    """Model-predictive path integral control: the mean of all candidates, weighed by exp(value / temperature).
+
+    Values count in units of their standard deviation over candidates, so that one temperature serves every reward
+    (Williams et al., Information Theoretic MPC for Model-Based Reinforcement Learning, 2017).
+
+    Arguments:
+        horizon, candidates, iterations: of the search.
+        temperature: of the weights; 0.1 lets a few of the best decide.
+        colour: exponent of the noise's power spectrum.
+        std: of all candidates.
+    """
+
+    def __init__(
+        self,
+        horizon: int = 20,
+        candidates: int = 100,
+        iterations: int = 5,
+        temperature: float = 0.2,
+        colour: float = 1.0,
+        std: float = 0.5,
+    ) -> None:
+        super().__init__(horizon, candidates, iterations)
+        if not temperature > 0:
+            raise ValueError(f"got temperature={temperature}, wanted a positive one")
+        self.temperature, self.colour, self.std = temperature, colour, std
+
+    def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
+        x = (plan.mean[:, None] + plan.std[:, None] * noise).clamp(-1, 1)
+        value = score(x)
+        finite = value.isfinite()
+        shown = torch.where(finite, value, 0.0)
+        center = shown.sum(1, True) / finite.sum(1, True).clamp(min=1)
+        spread = (finite * (shown - center).square()).mean(1, True).sqrt().clamp(min=1e-8)
+        weight = torch.where(finite, (value - value.amax(1, True)) / (self.temperature * spread), -1e9).softmax(1)
+        mean = (weight[..., None, None] * x).sum(1)
+        return Plan(mean, plan.std, plan.kept, mean, plan.broken + broken(value))
+
+
+def top(x: Tensor, value: Tensor, k: int) -> Tensor:
+    """The k best candidates, best first: x [E, C, H, A], value [E, C] -> [E, k, H, A]; the best for broken ones."""
+    best = value.topk(k, 1)
+    index = torch.where(best.values > -torch.inf, best.indices, best.indices[:, :1])
+    return x.gather(1, index[..., None, None].expand(-1, -1, *x.shape[2:]))
+
+
+def refit(plan: Plan, elites: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of elites [E, k, H, A], with a share of the plan's own: [E, H, A] each."""
+    return (
+        elites.mean(1).lerp(plan.mean, momentum),
+        elites.std(1, correction=0).lerp(plan.std, momentum),
+    )
+
+
+def broken(value: Tensor) -> Tensor:
+    """Candidates without a finite value: [E, C] -> [E]."""
+    return (value == -torch.inf).sum(1).to(value.dtype)
+
+
+def colours(H: int, colour: float) -> Tensor:
+    """A matrix [H, H] that turns white noise over time (on its left) into noise of spectrum 1/f^colour, variance 1."""
+    frequency = torch.fft.rfftfreq(H, dtype=torch.float64)
+    frequency[0] = 1 / H
+    matrix = torch.fft.irfft(torch.fft.rfft(torch.eye(H, dtype=torch.float64)) * frequency ** (-colour / 2), n=H)
+    return matrix / matrix.norm(dim=0)
+
+
+def check_elites(elites: int, candidates: int) -> int:
+    if not 1 <= elites <= candidates:
+        raise ValueError(f"got {elites} elites of {candidates}, wanted at least 1 and not more than there are")
+    return elites

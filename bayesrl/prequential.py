@@ -1,0 +1,106 @@
+"""Prequential scores: how well was predicted what nothing has been learned from yet?
+
+(Dawid, Present Position and Potential Developments: Statistical Theory, the Prequential Approach, 1984.) Shapes: n
+draws or worlds, B transitions or pieces of episodes, D numbers of an observation, A of an action, K targets, H steps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+
+from bayesrl.calibration import coverage, gaussian_pit, mixture_crps, mixture_nll, quantile_ece
+
+if TYPE_CHECKING:
+    from bayesrl.posteriors import Batch, Posterior
+    from bayesrl.replay import Replay
+    from bayesrl.worlds import Worlds
+
+
+@torch.no_grad()
+def score(posterior: Posterior, batch: Batch, n: int = 50) -> dict[str, Tensor]:
+    """Scores of one-step predictions, 0-d tensors by name, in units of the standardised targets.
+
+    nll: of the mixture over draws, summed over targets, mean over transitions. crps, coverage_90, ece: over transitions
+    and targets but the last, the flag; a draw counts as a normal of its mean and variance. epistemic_std,
+    aleatoric_std: root mean squares over the same.
+
+    Arguments:
+        posterior: with the likelihood `WithFlag`.
+        batch: targets [1, B, K + 1], the flag last.
+        n: draws.
+    """
+    likelihood, out, y = posterior.likelihood, posterior.sample(batch.x, n), batch.y[0]
+    mean, std = likelihood.mean(out)[..., :-1], likelihood.variance(out)[..., :-1].sqrt()
+    log_p = likelihood(out).log_prob(y).sum(-1)
+    if not (mean.isfinite().all() and std.isfinite().all()):
+        worst = mean.new_tensor(torch.inf)
+        return {"nll": worst, "crps": worst}
+    values = gaussian_pit(mean, std, y[:, :-1]).mean(0)
+    return {
+        "nll": mixture_nll(log_p).mean(),
+        "crps": mixture_crps(mean, std, y[:, :-1]).mean(),
+        "coverage_90": ((values >= 0.05) & (values <= 0.95)).to(values.dtype).mean(),
+        "ece": quantile_ece(values),
+        "epistemic_std": mean.var(0, correction=0).mean().sqrt(),
+        "aleatoric_std": std.square().mean().sqrt(),
+    }
+
+
+@torch.no_grad()
+def ahead(
+    worlds: Worlds, obs: Tensor, actions: Tensor, next_obs: Tensor, reward: Tensor, generator: Generator
+) -> dict[str, Tensor]:
+    """Predictions H steps ahead under the actions that were taken, against what happened; 0-d tensors by name.
+
+    rmse: of the mean observation after H steps, in units of the standard deviation of what happened. coverage_90: share
+    of its numbers inside the worlds' 5-95 % band. return, return_p05, return_p95, return_happened: sum of the H rewards
+    from the last of the B starts on, its band and what it was.
+
+    Arguments:
+        worlds: n of them, each with aleatoric noise.
+        obs: where predictions start, [B, D].
+        actions: [H, B, A].
+        next_obs, reward: what happened, [H, B, D] and [H, B].
+        generator: of the noise.
+    """
+    n, B = worlds.count, len(obs)
+    x, total = obs.expand(n, *obs.shape), obs.new_zeros(n, B)
+    for action in actions:
+        noise = torch.randn(n, B, obs.shape[1] + 1, generator=generator, device=obs.device)
+        made = worlds.step(x, action.expand(n, *action.shape), noise)
+        x, total = made.next_obs, total + made.reward
+    levels = torch.tensor([0.05, 0.95], device=obs.device)
+    band, returns = x.quantile(levels, 0), total[:, -1].quantile(levels)
+    happened = next_obs[-1]
+    spread = happened.std(0, correction=0) if B > 1 else torch.ones_like(happened[0])
+    error = (x.mean(0) - happened) / torch.where(spread > 1e-6, spread, 1.0)
+    return {
+        "rmse": error.square().mean().sqrt(),
+        "coverage_90": coverage(band, happened),
+        "return": total[:, -1].mean(),
+        "return_p05": returns[0],
+        "return_p95": returns[1],
+        "return_happened": reward[:, -1].sum(),
+    }
+
+
+def pieces(replay: Replay, since: int, H: int, most: int = 32) -> tuple[Tensor, ...] | None:
+    """Obs, action, next obs and reward of pieces of episodes, each [H, B, *]; None where no episode has H steps.
+
+    Arguments:
+        since: row of the memory to begin at.
+        most: of the first environment's pieces, evenly over what there is.
+    """
+    rows = torch.arange(since, replay.rows, device=replay.size.device) % replay.T
+    if len(rows) < H:
+        return None
+    valid, done = (replay.columns[name][rows, 0].bool().unfold(0, H, 1) for name in ("valid", "done"))
+    whole = (valid.all(1) & ~done[:, :-1].any(1)).nonzero()[:, 0]
+    if not len(whole):
+        return None
+    start = whole[torch.linspace(0, len(whole) - 1, min(most, len(whole)), device=rows.device).long()]
+    steps = start + torch.arange(H, device=rows.device)[:, None]
+    return tuple(replay.columns[name][rows, 0][steps] for name in ("obs", "action", "next_obs", "reward"))

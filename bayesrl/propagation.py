@@ -1,0 +1,129 @@
+"""Propagation: what a sequence of actions is worth, by particles that move through worlds.
+
+    J(a_1..a_H) = mean over particles of sum_t alive_t r_t,   alive_{t+1} = alive_t (1 - p(terminated)_t)
+
+A propagation says in which world a particle takes which step. Pure functions of tensors, noise passed in. Shapes: E
+environments, S worlds of each, C candidates, H horizon, A numbers of an action in [-1, 1], of which a discrete one is
+the greatest, D of an observation, K targets of the worlds that are numbers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bayesrl.worlds import Imagined, Worlds
+
+
+class TSinf:
+    """Every particle stays in its world for the whole horizon: a plan is judged by whole worlds.
+
+    With one world, kept for an episode, this is posterior sampling (Osband et al., More Efficient Reinforcement
+    Learning via Posterior Sampling, 2013), with several it is how PETS judges (Chua et al., 2018).
+    """
+
+    def particles(self, S: int) -> int:
+        """How many particles S worlds take."""
+        return S
+
+    def controls(self, D: int) -> int:
+        """How many numbers a plan holds at each step beside an action."""
+        return 0
+
+    def step(
+        self, worlds: Worlds, obs: Tensor, alive: Tensor, action: Tensor, noise: Tensor | None, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Observations, share alive and reward of every particle after one step.
+
+        Arguments:
+            worlds: E S of them.
+            obs: [E, particles, C, D].
+            alive: the probability that the episode still goes on, [E, particles, C].
+            action: [E, C, A + controls].
+            noise: [E, S, K], the same for every candidate, so that luck does not choose between them; None for none.
+            shift: a random number below S for each environment, [E] int64.
+        """
+        made = step(worlds, obs, action, noise)
+        return made.next_obs, alive * (1 - made.terminated), alive * made.reward
+
+
+class TS1(TSinf):
+    """Every particle moves to a random world at each step: a plan is judged by worlds that change under its feet.
+
+    All particles of an environment move on by the same number of worlds, so that each world always holds one (Chua et
+    al., Deep Reinforcement Learning in a Handful of Trials using Probabilistic Dynamics Models, 2018).
+    """
+
+    def step(
+        self, worlds: Worlds, obs: Tensor, alive: Tensor, action: Tensor, noise: Tensor | None, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        E, S = alive.shape[:2]
+        moved = (torch.arange(S, device=obs.device) + shift[:, None]) % S  # [E, S]
+        rows = torch.arange(E, device=obs.device)[:, None]
+        return super().step(worlds, obs[rows, moved], alive[rows, moved], action, noise, shift)
+
+
+class Hallucinated(TSinf):
+    """Optimism: the plan also chooses, within what the worlds disagree on, how each step turns out.
+
+        next obs = mean + beta std * eta     over the worlds; eta in [-1, 1]^D is part of the plan
+
+    Reward and termination are the worlds' means (Curi et al., Efficient Model-Based Reinforcement Learning through
+    Optimistic Policy Search and Planning, 2020).
+
+    Arguments:
+        beta: how many standard deviations.
+    """
+
+    def __init__(self, beta: float = 1.0) -> None:
+        if not beta >= 0:
+            raise ValueError(f"got beta={beta}, wanted 0 or more standard deviations")
+        self.beta = beta
+
+    def particles(self, S: int) -> int:
+        return 1
+
+    def controls(self, D: int) -> int:
+        return D
+
+    def step(
+        self, worlds: Worlds, obs: Tensor, alive: Tensor, action: Tensor, noise: Tensor | None, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        E, _, C, D = obs.shape
+        S = worlds.count // E
+        action, eta = action.split([action.shape[-1] - D, D], -1)
+        made = step(worlds, obs.expand(E, S, C, D), action, noise)
+        mean, std = made.next_obs.mean(1, True), made.next_obs.std(1, correction=0, keepdim=True)
+        reward, terminated = made.reward.mean(1, True), made.terminated.mean(1, True)
+        return mean + self.beta * std * eta[:, None], alive * (1 - terminated), alive * reward
+
+
+def step(worlds: Worlds, obs: Tensor, action: Tensor, noise: Tensor | None) -> Imagined:
+    """One step of E environments' worlds: obs [E, S, C, D], action [E, C, A], noise [E, S, K] -> [E, S, C, *]."""
+    E, S, C, _ = obs.shape
+    action = action[:, None].expand(E, S, C, -1).flatten(0, 1)
+    made = worlds.step(obs.flatten(0, 1), action, None if noise is None else noise.flatten(0, 1)[:, None])
+    return Imagined(*(part.unflatten(0, (E, S)) for part in made))
+
+
+def returns(
+    worlds: Worlds, propagation: TSinf, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
+) -> Tensor:
+    """What candidates are worth from obs [E, D] on, [E, C]; -inf where anything in a rollout is not finite.
+
+    Arguments:
+        worlds: E S of them.
+        actions: [E, C, H, A + controls].
+        noise: [H, E, S, K], or None for expected changes.
+        shift: [H, E] int64, below S.
+    """
+    E, C, H, _ = actions.shape
+    particles = propagation.particles(worlds.count // E)
+    x = obs[:, None, None].expand(E, particles, C, -1)
+    alive, total = obs.new_ones(E, particles, C), obs.new_zeros(E, particles, C)
+    for t in range(H):
+        given = None if noise is None else noise[t]
+        x, alive, gained = propagation.step(worlds, x, alive, actions[:, :, t], given, shift[t])
+        total = total + gained
+    value = total.mean(1) + 0 * x.sum((1, 3))  # an observation that is not finite spoils the value too
+    return torch.where(value.isfinite(), value, -torch.inf)

@@ -1,0 +1,186 @@
+"""`psrl` and `pets`: worlds held for an episode, fits at its end, plans that work."""
+
+import copy
+import importlib
+from functools import partial
+
+import pytest
+import torch
+
+from bayesrl.agent import EnvSpec, Transition
+from bayesrl.agents.pets import PETS
+from bayesrl.agents.psrl import PSRL
+from bayesrl.likelihoods import Heteroscedastic, WithFlag
+from bayesrl.network import mlp
+from bayesrl.optim import Adam
+from bayesrl.planning import CEM, MPPI, ImprovedCEM, RandomShooting
+from bayesrl.posteriors import Hypermodel
+from bayesrl.propagation import TS1, Hallucinated
+
+resume_test = importlib.import_module("test_resume")
+
+SPEC = EnvSpec((1,), torch.float32, 1, num_envs=2, bounds=((-3.0,), (3.0,)))
+SMALL = {"horizon": 3, "candidates": 32}
+
+
+def agent(kind: type = PSRL, spec: EnvSpec = SPEC, planner=None, updates: int = 5, **options) -> PSRL:
+    torch.manual_seed(0)
+    shape, outputs = kind.signature(spec)
+    network = mlp(shape, outputs, size=2, hidden=[32], prior=[16])
+    adam = partial(Adam, lr=1e-2)
+    posterior = Hypermodel(network, draws=2, likelihood=WithFlag(Heteroscedastic()), optimizer=adam)
+    planner = planner or ImprovedCEM(**SMALL, iterations=2, elites=8)
+    return kind(spec, posterior, planner, updates=updates, learning_starts=20, **options)
+
+
+class Line:
+    """obs' = obs + .5 a, and what is paid is minus the distance from 0; episodes of 10 steps from +-2."""
+
+    def __init__(self, spec: EnvSpec) -> None:
+        self.spec, self.t = spec, 0
+        self.obs = torch.tensor([[-2.0], [2.0]])[: spec.num_envs]
+
+    def run(self, agent: PSRL, steps: int) -> list[float]:
+        """Mean return of each episode."""
+        returns, total = [], 0.0
+        E = self.spec.num_envs
+        for _ in range(steps):
+            start = torch.full((E,), self.t == 0)
+            action = agent.act(self.obs, start)
+            move = action if self.spec.bounds is not None else action[:, None] - 1.0
+            after = self.obs + 0.5 * move
+            self.t += 1
+            done = torch.full((E,), self.t == 10)
+            no = torch.zeros(E, dtype=torch.bool)
+            agent.observe(Transition(self.obs, action, -after[:, 0].abs(), no, done, after, ~no))
+            total += float(-after.abs().mean())
+            self.obs = after
+            if self.t == 10:
+                returns.append(total)
+                self.t, total, self.obs = 0, 0.0, torch.tensor([[-2.0], [2.0]])[:E]
+            if agent.ready():
+                self.info = agent.learn()
+        return returns
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (PSRL, {}),
+        (PSRL, {"planner": RandomShooting(horizon=3, candidates=200)}),
+        (PETS, {"planner": CEM(**SMALL, iterations=2, elites=8)}),
+        (PETS, {"planner": MPPI(**SMALL, iterations=2), "propagation": TS1()}),
+        (PETS, {"propagation": Hallucinated(0.5)}),
+    ],
+    ids=["psrl", "psrl-shooting", "pets-cem", "pets-mppi-ts1", "pets-hallucinated"],
+)
+def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
+    """The best return is -3 (steps of .5 from 2), doing nothing -20; after three of them to learn from at least -8."""
+    line = Line(SPEC)
+    returns = line.run(made := agent(kind, updates=100, **options), 60)
+    assert max(returns[3:]) > -8
+    assert line.info["model/broken"] == 0 and line.info["loss"].isfinite()
+    assert 0 <= line.info["model/coverage_90"] <= 1 and line.info["ahead/rmse"] < 1
+    assert made.greedy(torch.tensor([[1.0], [-1.0], [0.5]])).shape == (3, 1)
+
+
+def test_discrete_actions() -> None:
+    """Three actions, -.5, 0 and .5: the same task, the same returns."""
+    spec = EnvSpec((1,), torch.float32, 3, num_envs=2)
+    line = Line(spec)
+    returns = line.run(made := agent(spec=spec, updates=100), 60)
+    assert max(returns[3:]) > -8
+    assert made.greedy(torch.tensor([[1.0], [-1.0]])).tolist() == [0, 2]
+    only = torch.tensor([[False, True, False]] * 2)
+    assert made.act(torch.tensor([[1.0], [-1.0]]), torch.ones(2, dtype=torch.bool), only).tolist() == [1, 1]
+
+
+def test_a_world_is_kept_for_an_episode() -> None:
+    made = agent()
+    Line(SPEC).run(made, 20)
+    obs, no = torch.zeros(2, 1), torch.zeros(2, dtype=torch.bool)
+    made.act(obs, ~no)
+    z = made.held.z.clone()
+    made.act(obs, no)
+    assert torch.equal(made.held.z, z)
+    made.act(obs, torch.tensor([False, True]))
+    assert torch.equal(made.held.z[0], z[0]) and not torch.equal(made.held.z[1], z[1])
+
+
+def test_learns_when_an_episode_has_ended_and_acts_at_random_before() -> None:
+    made, line = agent(), Line(SPEC)
+    line.run(made, 9)
+    assert not made.ready() and made.learned == 0
+    actions = torch.cat([made.act(torch.zeros(2, 1), torch.ones(2, dtype=torch.bool)) for _ in range(200)])
+    assert -1 <= actions.min() < -0.9 and 0.9 < actions.max() <= 1 and actions.mean().abs() < 0.1
+    line.run(made, 1)
+    assert made.learned == 10 and not made.ready()
+    assert "model/nll" not in line.info, "nothing was predicted before the first fit"
+
+
+def test_scores_are_of_what_was_not_learned_from() -> None:
+    """The second episode's scores are what the first fit says of its rows."""
+    made, line = agent(), Line(SPEC)
+    line.run(made, 10)
+    before = copy.deepcopy(made.dynamics)
+    line.run(made, 10)
+    told = before.score(made.replay.gather(torch.arange(20, 40)))
+    assert all(torch.equal(line.info[f"model/{name}"], value) for name, value in told.items())
+
+
+def test_greedy_touches_no_random_state_and_says_the_same_again() -> None:
+    made = agent()
+    Line(SPEC).run(made, 20)
+    obs, before, state = torch.tensor([[1.0], [2.0]]), torch.get_rng_state(), copy.deepcopy(made.state_dict())
+    first = made.greedy(obs)
+    assert torch.equal(first, made.greedy(obs))
+    assert torch.equal(before, torch.get_rng_state())
+    resume_test.same(state, made.state_dict())
+
+
+def test_saved_and_loaded_goes_on_the_same() -> None:
+    one, line = agent(), Line(SPEC)
+    line.run(one, 25)
+    other = agent(PSRL)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    other.replay.restore(one.replay.rows_since(0), one.replay.rows)
+    again = copy.copy(line)
+    torch.manual_seed(5)
+    a = line.run(one, 25)
+    torch.manual_seed(5)
+    assert a == again.run(other, 25)
+    resume_test.same(one.state_dict(), other.state_dict())
+
+
+TINY = [
+    "agent.updates=20", "agent.learning_starts=20", "agent.batch_size=16", "planner.horizon=3",
+    "planner.candidates=8", "planner.iterations=1", "planner.elites=4", "network.hidden=[8]", "posterior.draws=2",
+    "log.every=30", "checkpoint.every=60", "eval.every=0", "eval.episodes=1", "eval.final_episodes=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["psrl", "pets"])
+def test_twice_as_long_is_resumed_once(kind: str, tmp_path) -> None:
+    """From the command line, on a discrete and on a continuous environment, bit for bit."""
+    from bayesrl.train import main
+
+    env = {"psrl": "env=continuous_cartpole", "pets": "env=cartpole"}[kind]
+    assert main([f"agent={kind}", env, *TINY, "steps=120", f"run_dir={tmp_path / 'whole'}"]) == 0
+    assert main([f"agent={kind}", env, *TINY, "steps=60", f"run_dir={tmp_path / 'halves'}"]) == 0
+    assert main([f"resume={tmp_path / 'halves'}", "steps=120"]) == 0
+    resume_test.same(resume_test.checkpoint(tmp_path / "whole"), resume_test.checkpoint(tmp_path / "halves"))
+    assert resume_test.metrics(tmp_path / "whole") == resume_test.metrics(tmp_path / "halves")
+    assert any(row["model/nll"] for row in resume_test.metrics(tmp_path / "whole"))
+
+
+def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    from bayesrl.train import main
+
+    for words, told in {
+        ("env=deep_sea",): "use agent=tabular_psrl",
+        ("env=pendulum", "likelihood=gaussian"): "WithFlag",
+        ("env=pendulum", "planner.elites=200"): "got 200 elites of 100",
+        ("env=pendulum", "posterior=ensemble", "agent.dynamics.temperatures=[1.0]"): "temperatures=[]",
+    }.items():
+        assert main(["agent=psrl", *words, f"run_dir={tmp_path / 'run'}"]) == 2
+        assert told in capsys.readouterr().err
