@@ -45,7 +45,7 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "resume": (str | None, None),
     "replay_ratio": (float, 0),
     "prior_scale": (float, 0),
-    "workers.timeout": (float | None, 0),
+    "workers.timeout": (float | None, 0.1),
     "workers.restarts": (int, 0),
     "workers.overlap": (typing.Literal["auto", True, False], None),
     "log.every": (int, 1),

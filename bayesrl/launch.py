@@ -320,7 +320,9 @@ def environments(
 
 
 def evaluation_environments(config: DictConfig, num_envs: int, device: torch.device) -> Environments:
-    """Environments for evaluation, vectorised as those of training are."""
+    """Environments for evaluation, vectorised as those of training are, in no more workers than these."""
+    if config.env.vectorization == "async":
+        num_envs = min(num_envs, config.env.num_envs)
     return environments(config, num_envs, config.env.vectorization, 1.0, device)[0]
 
 

@@ -21,7 +21,7 @@ WHY = {
     "native": "the environment brings a vector version of its own",
     "device": "it is written in tensors",
     "sync": "in this process, where a step is too short, or cores too few, to pay for workers",
-    "async": "workers are faster than one process here",
+    "async": "in worker processes, which a step is long enough to pay for",
 }
 
 
