@@ -316,10 +316,6 @@ class ReturnCalibration(nn.Module):
         levels = torch.arange(1, 20, device=draws.device) / 20
         self.quantiles[:, env] = mixture_quantiles(draws, self.noise_std, levels)
 
-    def forget(self, env: Tensor) -> None:
-        """Episodes that begin in environments env [k] and are not predicted."""
-        self.value[env] = torch.nan
-
     def score(self, env: int, discounted: float, truncated: bool) -> None:
         """The discounted return of the episode that ended in environment `env`."""
         if truncated or not self.value[env].isfinite():

@@ -121,7 +121,6 @@ class Run:
         self.solved_at: int | None = None
         self.seconds = 0.0
         self.saved = -1
-        self.starting = True
         self.signal: int | None = None  # that ended training early
         self.cuts: list[int] = []  # replay rows after which a resumption began new episodes
         self._warned = False
@@ -152,9 +151,8 @@ class Run:
         with self._interruptible(), bar:
             while not self._done(steps, time.perf_counter() - began):
                 with rollout.clock("log"):
-                    self.tracker.before(rollout.agent, rollout.envs, self.starting)
+                    self.tracker.before(rollout.agent, rollout.envs)
                 made = self._step()
-                self.starting = bool(rollout.envs.start.any())
                 self.seconds = before + time.perf_counter() - began
                 with rollout.clock("log"):
                     self.tracker.after(rollout.envs)
@@ -286,7 +284,6 @@ class Run:
             "run": {
                 "seconds": self.seconds,
                 "solved_at": self.solved_at,
-                "starting": self.starting,
                 "cuts": self.cuts,
                 "info": self.rollout.info,
             },
@@ -306,9 +303,9 @@ class Run:
         if state["envs"]["env"] is not None:
             restore(envs.env, state["envs"]["env"])
             envs.restore(state["envs"])
-            self.starting = state["run"]["starting"]
         else:
             self.say("the environments' state could not be saved: new episodes begin")
+            self.tracker.predicted.clear()
             self.cuts = [*self.cuts, state["replay_rows"] - 1]
         if agent.replay is not None:
             for row in self.cuts:  # so that no n-step window reaches from one episode into another

@@ -32,7 +32,7 @@ class Tracker:
     anything of them is known, so that calibration is unbiased, and few enough to cost little.
     """
 
-    WATCHED, GAP = 16, 50
+    WATCHED, GAP = 16, 100
 
     def __init__(self, num_envs: int, seed: int, device: torch.device | str = "cpu", probes: int = 256) -> None:
         self.generator = torch.Generator(device=device).manual_seed(seed)
@@ -42,26 +42,25 @@ class Tracker:
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
         self.steps, self.asked = 0, [-self.GAP] * min(num_envs, self.WATCHED)  # when each was last predicted
-        self.start = [
-            float("nan")
-        ] * 4  # mean, 5 %, 95 %, standard deviation of the last predicted episode's first value
+        self.predicted: set[int] = set()  # whose episode, going on, was
+        self.start = [float("nan")] * 4  # mean, 5 %, 95 %, standard deviation of the value last predicted
         self.epistemic = float("nan")
 
-    def before(self, agent: Agent, envs: Environments, starting: bool) -> None:
+    def before(self, agent: Agent, envs: Environments) -> None:
         """Predict the episodes that begin now, before anything of them is stored."""
         seen = agent.see(envs.obs, envs.start, self.recent[-1] if self.recent else None)
         self.recent.append(seen)
         self.steps += 1
-        if not starting:
-            return
+        if self.steps - min(self.asked) < self.GAP:
+            return  # without a look at the device
         begin = envs.start[: self.WATCHED].nonzero()[:, 0]
-        self.calibration.forget(begin)
         env = [i for i in begin.tolist() if self.steps - self.asked[i] >= self.GAP]
         forecast = agent.forecast(seen[env], self.generator) if env else None
         if forecast is None:
             return
         for i in env:
             self.asked[i] = self.steps
+        self.predicted |= {*env}
         value = forecast.q.amax(-1)
         self.calibration.predict(begin.new_tensor(env), value)
         last = value[:, -1]
@@ -73,7 +72,8 @@ class Tracker:
         for episode in envs.finished:
             self.returns.append(episode.ret)
             self.lengths.append(episode.length)
-            if episode.env < self.WATCHED:
+            if episode.env in self.predicted:
+                self.predicted.remove(episode.env)
                 self.calibration.score(episode.env, episode.discounted, episode.truncated)
 
     def metrics(self, agent: Agent, rollout: Rollout) -> dict[str, float]:
@@ -131,7 +131,7 @@ class Tracker:
             "generator": self.generator.get_state(), "calibration": self.calibration.state_dict(),
             "recent": torch.stack([*self.recent]).cpu() if self.recent else None, "returns": list(self.returns),
             "lengths": list(self.lengths), "start": list(self.start), "epistemic": self.epistemic, "steps": self.steps,
-            "asked": list(self.asked),
+            "asked": list(self.asked), "predicted": sorted(self.predicted),
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
@@ -146,6 +146,7 @@ class Tracker:
         self.lengths.extend(state["lengths"])
         self.start, self.epistemic = state["start"], state["epistemic"]
         self.steps, self.asked = state.get("steps", 0), state.get("asked", self.asked)
+        self.predicted = set(state.get("predicted", ()))
 
 
 def spread(forecast: Forecast) -> dict[str, float]:

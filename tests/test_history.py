@@ -155,14 +155,15 @@ def test_evaluation_remembers(mode: AutoresetMode) -> None:
     assert abs(evaluate(Rememberer(4), envs, 64, seed=0).mean) < 0.5
 
 
-def test_the_tracker_asks_about_windows() -> None:
+def test_the_tracker_asks_about_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """At an episode's start of its first observation alone, else of all; and goes on where it was saved."""
+    monkeypatch.setattr(Tracker, "GAP", 1)
     watcher, envs = Rememberer(3), begun(Numbered, Numbered)
     rollout, tracker, acted = Rollout(watcher, envs), Tracker(2, seed=0, probes=8), None
 
     def step(tracker: Tracker, acted: Tensor | None) -> Tensor:
         acted = watcher.see(envs.obs, envs.start, acted)
-        tracker.before(watcher, envs, bool(envs.start.any()))
+        tracker.before(watcher, envs)
         assert torch.equal(tracker.recent[-1], acted)
         if envs.start.any():
             assert watcher.asked[-1][..., 0].tolist() == [[0, 0, 1]] * int(envs.start.sum())

@@ -36,7 +36,7 @@ def run(steps, tracker=None):
     rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, Counting(2)))
     tracker = tracker or Tracker(1, seed=0)
     for _ in range(steps):
-        tracker.before(rollout.agent, rollout.envs, bool(rollout.envs.start.any()))
+        tracker.before(rollout.agent, rollout.envs)
         rollout.step()
         tracker.after(rollout.envs)
     return tracker, tracker.metrics(rollout.agent, rollout)
@@ -58,7 +58,7 @@ def test_the_state_goes_round():
     other = Tracker(1, seed=5)
     other.restore(tracker.state())
     assert torch.equal(tracker.generator.get_state(), other.generator.get_state())
-    for name in ("returns", "lengths", "start", "steps", "asked"):
+    for name in ("returns", "lengths", "start", "steps", "asked", "predicted"):
         assert getattr(other, name) == getattr(tracker, name)
     assert torch.equal(torch.stack([*other.recent]), torch.stack([*tracker.recent]))
 
@@ -72,13 +72,13 @@ def test_a_state_of_an_earlier_version_goes_round():
 
 
 def test_few_episodes_are_predicted_and_only_those_are_scored():
-    """100 steps of 40 environments with episodes of 2: two predictions, 50 steps apart, in each of the first 16."""
+    """200 steps of 40 environments with episodes of 2: two predictions, 100 steps apart, in each of the first 16."""
     rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, *(Counting(2) for _ in range(40))))
     tracker, asked = Tracker(40, seed=0), []
     predict = tracker.calibration.predict
     tracker.calibration.predict = lambda env, draws: (asked.append(env.tolist()), predict(env, draws))
-    for _ in range(100):
-        tracker.before(rollout.agent, rollout.envs, bool(rollout.envs.start.any()))
+    for _ in range(200):
+        tracker.before(rollout.agent, rollout.envs)
         rollout.step()
         tracker.after(rollout.envs)
     assert asked == [list(range(16))] * 2

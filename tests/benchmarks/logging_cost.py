@@ -42,9 +42,8 @@ def turn(run: Run) -> float:
     begin, rollout = time.process_time(), run.rollout
     until = rollout.transitions + TURN
     while rollout.transitions < until:
-        run.tracker.before(rollout.agent, rollout.envs, run.starting)
+        run.tracker.before(rollout.agent, rollout.envs)
         made = run._step()
-        run.starting = bool(rollout.envs.start.any())
         run.tracker.after(rollout.envs)
         run._events(made)
     return time.process_time() - begin

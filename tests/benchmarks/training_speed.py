@@ -51,7 +51,7 @@ def ours(num_envs: int, captured: bool, *words: str) -> Train:
     def train(steps: int) -> None:
         end = rollout.transitions + steps
         while rollout.transitions < end:
-            tracker.before(agent, envs, bool(envs.start.any()))
+            tracker.before(agent, envs)
             rollout.step()
             tracker.after(envs)
 
