@@ -5,11 +5,13 @@ differs in their configurations.
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from bayesrl.config import COMPONENTS, leaves
+from bayesrl.config import COMPONENTS, SETTINGS, leaves
 
 # What does not change what a run finds, or is what runs of one group differ by.
 ASIDE = ("seed", "run_dir", "resume", "device", "threads", "log.", "checkpoint.", "env.vectorization")
 ENVIRONMENT = ("env.id", "env.kwargs", "env.imports")
+
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times as fast, where there is libyaml
 
 
 class SkipError(ValueError):
@@ -82,7 +87,7 @@ def read(path: Path, tags: Sequence[str]) -> RunRecord:
     if running(path):
         raise SkipError("it is still running")
     try:
-        config = leaves(yaml.load(config_text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        config = _defaults() | leaves(yaml.load(config_text, LOADER))
         steps, _ = config["steps"], config["env.id"]
     except (yaml.YAMLError, KeyError, AttributeError) as error:
         raise SkipError("its config.yaml is cut short") from error
@@ -101,6 +106,13 @@ def read(path: Path, tags: Sequence[str]) -> RunRecord:
         command = []
     words = dict(str(word).split("=", 1) for word in command if "=" in str(word))
     return RunRecord(path, config, words, result, columns)
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """Settings that a run of an earlier version may not mention yet."""
+    text = (resources.files("bayesrl.configs") / "train.yaml").read_text()
+    return {key: value for key, value in leaves(yaml.load(text, LOADER)).items() if key in SETTINGS}
 
 
 def running(path: Path) -> bool:

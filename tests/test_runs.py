@@ -143,6 +143,14 @@ def test_environments_are_told_apart_by_id_and_arguments() -> None:
     assert list(by_environment(runs[:2])) == ["A", "B"]
 
 
+def test_a_run_of_an_earlier_version_makes_no_group_of_its_own(run: Path) -> None:
+    make(run.parent / "old", "point", 4, 20)
+    text = (run.parent / "old" / "config.yaml").read_text()
+    assert "\nreplay_ratio: 1.0\n" in text
+    (run.parent / "old" / "config.yaml").write_text(text.replace("\nreplay_ratio: 1.0\n", "\n"))
+    assert list(by_difference([read(run, []), read(run.parent / "old", [])])) == ["point"]
+
+
 def test_a_repeated_run_counts_once() -> None:
     runs = [record("a"), record("b", seed=1), record("c", device="cuda", env__vectorization="async")]
     kept, again = distinct(runs)
