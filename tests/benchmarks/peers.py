@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from bayesrl.optim import Adam
+
+
+if find_spec("stable_baselines3") is None:
+    sys.exit('got no stable_baselines3, wanted it to compare with: pip install -e ".[bench]"')
 
 
 def network() -> nn.Sequential:
@@ -79,11 +84,9 @@ def plain_compiled() -> Callable[[], Any]:
 
 def stable_baselines3(num_envs: int = 1) -> Any:
     """Its DQN on CartPole-v1, one update for each transition."""
-    try:
-        from stable_baselines3 import DQN
-        from stable_baselines3.common.env_util import make_vec_env
-    except ImportError:
-        sys.exit('got no stable_baselines3, wanted it to compare with: pip install -e ".[bench]"')
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.env_util import make_vec_env
+
     settings: dict[str, Any] = {"train_freq": 1, "gradient_steps": -1, "batch_size": 128, "learning_starts": 500}
     settings |= {"tau": 0.01, "target_update_interval": 1, "learning_rate": 5e-4, "buffer_size": 100_000}
     policy = {"net_arch": [128, 128]}
@@ -92,16 +95,16 @@ def stable_baselines3(num_envs: int = 1) -> Any:
 
 def cleanrl() -> Iterator[int]:
     """A DQN on CartPole-v1 in the manner of CleanRL's single file, one update each transition; a step at each next."""
+    from stable_baselines3.common.buffers import ReplayBuffer  # which that file uses a copy of
+
     envs = gym.vector.SyncVectorEnv(
         [lambda: gym.wrappers.RecordEpisodeStatistics(gym.make("CartPole-v1"))],
         autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
     )
-    q, size = network(), 100_000
+    q = network()
     target = copy.deepcopy(q)
     optimizer = torch.optim.Adam(q.parameters(), lr=5e-4)
-    memory = {name: np.zeros((size, 4), np.float32) for name in ("obs", "after")}
-    memory |= {"action": np.zeros((size, 1), np.int64), "reward": np.zeros(size, np.float32)}
-    memory |= {"ended": np.zeros(size, np.float32)}
+    memory = ReplayBuffer(100_000, envs.single_observation_space, envs.single_action_space, "cpu")
     obs, _ = envs.reset(seed=0)
     step = 0
     while True:
@@ -114,17 +117,14 @@ def cleanrl() -> Iterator[int]:
         final = after.copy()
         for i in np.flatnonzero(terminated | truncated):
             final[i] = infos["final_obs"][i]
-        row = {"obs": obs, "after": final, "action": action[:, None], "reward": reward, "ended": terminated}
-        for name, value in row.items():
-            memory[name][step % size] = value[0]
+        memory.add(obs, final, action, reward, terminated, [{}])
         obs, step = after, step + 1
         if step > 500:
-            index = np.random.randint(min(step, size), size=128)
-            batch = {name: torch.tensor(column[index]) for name, column in memory.items()}
+            data = memory.sample(128)
             with torch.no_grad():
-                best = target(batch["after"]).max(1).values
-                y = batch["reward"] + 0.99 * best * (1 - batch["ended"])
-            loss = nn.functional.mse_loss(q(batch["obs"]).gather(1, batch["action"])[:, 0], y)
+                best = target(data.next_observations).max(1).values
+                y = data.rewards.flatten() + 0.99 * best * (1 - data.dones.flatten())
+            loss = nn.functional.mse_loss(q(data.observations).gather(1, data.actions)[:, 0], y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
