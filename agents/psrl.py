@@ -129,12 +129,14 @@ class PSRL(nn.Module):
         """None: a plan's worth at its horizon is no value."""
         return None
 
-    def capture(self, updates: float = math.inf, say: Callable[[str], None] = print) -> bool:
-        """Compile the search, if as many actions as updates save more time than that takes, and then updates too."""
+    def capture(
+        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
+    ) -> tuple[bool, bool]:
+        """Compile the search, if so many acts save more time than that takes, and then updates too."""
         with kept(self), torch.random.fork_rng():
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
-        if not self.mpc.capture(z, noisy, updates * self.mpc.planner.iterations, say):
-            return False
+        if not self.mpc.capture(z, noisy, acts * self.mpc.planner.iterations, say):
+            return False, False
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.learned.device)
         self.dynamics.capture(self.replay.gather(index), say=say)
-        return True
+        return True, True

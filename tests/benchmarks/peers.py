@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from bayesrl.optim import Adam
 
-
 if find_spec("stable_baselines3") is None:
     sys.exit('got no stable_baselines3, wanted it to compare with: pip install -e ".[bench]"')
 
