@@ -130,9 +130,10 @@ class Environments:
 
     def receive(self) -> Transition:
         """End the step that `send` began; its result is that of `step`."""
-        before, action, was_done = self.obs, self._action, self._done
-        workers = isinstance(self.env, Workers)
-        obs, reward, terminated, truncated, infos = self.env.step_wait() if workers else self.env.step(self._taken)
+        before, action, was_done, env = self.obs, self._action, self._done, self.env
+        obs, reward, terminated, truncated, infos = (
+            env.step_wait() if isinstance(env, Workers) else env.step(self._taken)
+        )
         self.steps += 1
         flat, mask = self._flat(obs), self._mask(infos)
         done = terminated | truncated

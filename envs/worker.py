@@ -21,7 +21,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 
 from bayesrl.envs.state import capture, restore
 
-GRACE = 1.0  # seconds in which a worker that is told to end may close its environment
+GRACE = 5.0  # seconds in which a worker that is told to end may close its environment
 
 
 class WorkerError(RuntimeError):

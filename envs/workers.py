@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import signal
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
@@ -120,7 +121,9 @@ class Workers(VectorEnv):
         self.pipes[i], theirs = self.context.Pipe()
         creator = self.creators[i]
         given = (i, creator.name, CloudpickleWrapper(creator), theirs)
-        with clear_mpi_env_vars():
+        with clear_mpi_env_vars(), warnings.catch_warnings():
+            # Python's warning of forking beside threads: the child runs none of them, and one that hangs is replaced.
+            warnings.simplefilter("ignore", DeprecationWarning)
             self.processes[i] = self.context.Process(target=serve, args=given, daemon=True)  # type: ignore[attr-defined]
             self.processes[i].start()
         theirs.close()

@@ -74,7 +74,8 @@ def test_a_killed_worker_is_replaced_and_its_episode_begins_anew(clocks):
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["sleeps", "stopped"])
-def test_a_worker_that_hangs_is_replaced(clocks, stopped):
+def test_a_worker_that_hangs_is_replaced(clocks, monkeypatch, stopped):
+    monkeypatch.setattr("bayesrl.envs.workers.GRACE", 0.2)
     name = "clocks:Clock" if stopped else "clocks:Hangs"
     envs, _ = make(name, 2, {"horizon": 9}, vectorization="async", timeout=1)
     envs.reset(seed=0)
