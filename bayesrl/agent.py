@@ -65,7 +65,7 @@ class Forecast(NamedTuple):
     """Draws of Q at some observations, in return units.
 
     Attributes:
-        q: [n, B, A].
+        q: [n, B, A]; [n, B, 1], each draw's value of its own action, where actions are continuous.
         kl: of the weights' posterior from the prior in nats, 0-d; NaN where there is none.
         degenerate: the posterior is one function by construction, so that a spread of zero is no news.
     """

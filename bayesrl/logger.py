@@ -33,6 +33,7 @@ TAGS: dict[str, str] = {
     "train/loss": "Objective of the last update, per observation: nll + temperature-weighted kl.",
     "train/nll": "Negative log-likelihood of the temporal-difference targets, per observation and draw.",
     "train/kl": "KL term of the ELBO per observation, times the temperature.",
+    "train/policy_value": "Mean value of the policies' own actions at what was last learned from, in return units, each by its own draw.",
     "train/n_updates": "Updates so far.",
     "uncertainty/q_epistemic_std": "Standard deviation over posterior draws of Q at the mean's greedy action, averaged over recent states, in return units; shrinks with data.",
     "uncertainty/q_aleatoric_std": "Standard deviation of the realised discounted return around its predicted mean that is left after the epistemic part, learned from finished episodes, in return units.",

@@ -76,7 +76,7 @@ class Policy:
             ValueError: an agent without a posterior over values.
         """
         posterior = getattr(self.agent, "posterior", None)
-        if not (hasattr(posterior, "expected") and hasattr(self.agent, "scaling")):
+        if self.spec.bounds is not None or not (hasattr(posterior, "expected") and hasattr(self.agent, "scaling")):
             raise ValueError(
                 f"got a draw of {type(self.agent).__name__}, wanted an agent with a posterior over values, such as "
                 "bayes_dqn: use the policy without draw"
