@@ -1,7 +1,7 @@
 """What README and guides show, runs: their files are written out, their blocks and commands run in order, small.
 
 A run that no command of the page has made stands for one trained before; `my_module` for a module of the reader.
-Commands of the results tables, sweeps and what trains without `learning_starts` are only checked.
+Commands of the results tables, sweeps and agents that plan are only checked.
 """
 
 import importlib.util
@@ -70,7 +70,7 @@ def train(given: list[str]) -> None:
     if resumed:
         kept = [word for word in words if not word.startswith("steps=")]
         assert launch.command([*kept, "steps=310"], launch.train) == 0
-    elif OmegaConf.select(config, "agent.learning_starts") is not None:
+    elif OmegaConf.select(config, "agent.n_step") is not None:  # planning takes too long here
         budget = {key: value for key, value in SMALL.items() if OmegaConf.select(config, key) is not None}
         kept = [word for word in given if word.partition("=")[0] not in budget]
         assert launch.command([*kept, *(f"{key}={value}" for key, value in budget.items())], launch.train) == 0
@@ -86,6 +86,8 @@ def test_a_page_from_its_first_line_to_its_last(page: str, trained: Path, tmp_pa
             (tmp_path / named[1]).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / named[1]).write_text(text)
     for kind, text in blocks:
+        for run in re.findall(r'bayesrl\.load\("([^"]+)"', text) if kind == "python" else ():
+            shutil.copytree(trained, run, dirs_exist_ok=True)
         if kind == "python" and not ((named := NAMED.match(text)) and named[1] in ELSEWHERE):
             exec(compile(text, page, "exec"), {"__name__": page})
         for command in commands(text) if kind == "console" else ():
@@ -154,6 +156,15 @@ def test_the_loop_in_python(files: Path, capsys: pytest.CaptureFixture) -> None:
     text = (files / "loop.py").read_text().replace("2000", "700")
     exec(compile(text, "loop.py", "exec"), {"__name__": "loop"})
     assert float(capsys.readouterr().out) > 0
+
+
+def test_the_figures_of_choosing_are_the_README_s() -> None:
+    """Its table rows are rows there, and every number of its text stands there too."""
+    rows = [line for line in PAGES["choosing"].splitlines() if line.startswith("| ")]
+    assert len(rows) > 15 and not [row for row in rows if row not in README.splitlines()]
+    told = PAGES["choosing"].split("```")[0]
+    numbers = set(re.findall(r"(?<![\w=])-?\d*\.?\d+(?: ± \d*\.?\d+)?", told))
+    assert not [number for number in numbers if number not in README]
 
 
 def test_results_commands_are_valid() -> None:
