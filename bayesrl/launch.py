@@ -378,12 +378,12 @@ def policy(run_dir: Path, device: str = "cpu") -> Policy:
     return Policy(agent, spec, observations, actions)
 
 
-def watched(config: DictConfig) -> gym.Env:
-    """One environment of a configuration, which gives pictures of itself where it can."""
+def watched(config: DictConfig, pictures: bool) -> gym.Env:
+    """One environment of a configuration, which gives pictures of itself where it can and they are wanted."""
     build = partial(single, environment(config), imports=list(config.env.imports))
     kwargs = _plain(config.env.kwargs)
     env = build(kwargs=kwargs)
-    if "rgb_array" not in env.metadata.get("render_modes", ()):
+    if not pictures or "rgb_array" not in env.metadata.get("render_modes", ()):
         return env
     env.close()
     try:

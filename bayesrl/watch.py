@@ -20,6 +20,7 @@ Exit code 2, with one sentence, when the input is wrong.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def watch(argv: list[str]) -> int:
     """
     from bayesrl import launch
     from bayesrl.config import ConfigError
-    from bayesrl.episode import Moment, play
+    from bayesrl.episode import play
     from bayesrl.frames import Frames
     from bayesrl.run_dir import stored
     from bayesrl.screens import Film, Terminal, Window, has_display
@@ -60,38 +61,43 @@ def watch(argv: list[str]) -> int:
             raise ConfigError([f"got {key}={words[key]}, wanted one of {', '.join(choices)}"])
     if not words["run"]:
         raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
-    run_dir = Path(words["run"])
+    run_dir, mode = Path(words["run"]), words["mode"]
+    if mode == "auto":
+        mode = "video" if words["out"] else "window" if has_display() else "terminal"
+    if mode == "video":
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments that draw by pygame look for no display
     policy, config = launch.policy(run_dir, words["device"]), stored(run_dir)
-    with contextlib.closing(launch.watched(config)) as env:
+    with contextlib.closing(launch.watched(config, pictures=mode != "terminal")) as env:
         names = words["names"].strip("[]").split(",") if words["names"] else meanings(env)
         if names and policy.spec.bounds is None and len(names) != policy.spec.actions:
             raise ConfigError([f"got {len(names)} names, wanted {policy.spec.actions}, one for each action"])
         rate = float(fps or min(env.metadata.get("render_fps") or 15, 50))
-        mode = words["mode"]
-        if mode == "auto":
-            mode = "video" if words["out"] else "window" if has_display() else "terminal"
         screen: Film | Terminal | Window
         if mode == "video":
             screen = Film(Path(words["out"] or run_dir / "watch.mp4"), rate)
         else:
             screen = Window(rate) if mode == "window" else Terminal(rate)
-        going = True
-        for number in range(episodes):
-            thompson = words["draw"] == "thompson"
-            acting = policy.draw(seed + number) if thompson else policy
-            acts = f"posterior draw {seed + number} (Thompson sampling)" if thompson else "the posterior mean"
-            frames, history = Frames(config.env.id, acts, names, thompson), list[Moment]()
-            for moment in play(acting, env, seed + number, steps):
-                history[-1:] = [m._replace(picture=None) for m in history[-1:]]  # of the past only numbers are drawn
-                history.append(moment)
-                going = screen.show(frames, history)
-                if not going:
+        thompson = words["draw"] == "thompson"
+        with contextlib.suppress(KeyboardInterrupt):  # ends the watching: a film is whole up to there
+            for number in range(seed, seed + episodes):
+                acting = policy.draw(number) if thompson else policy
+                acts = f"posterior draw {number} (Thompson sampling)" if thompson else "the posterior mean"
+                if not shown(screen, Frames(config.env.id, acts, names, thompson), play(acting, env, number, steps)):
                     break
-            if not going:
-                break
         if told := screen.close():
             print(told)
     return 0
+
+
+def shown(screen, frames, moments) -> bool:
+    """Show an episode's moments one by one; whether to go on after it."""
+    history: list = []
+    for moment in moments:
+        history[-1:] = [past._replace(picture=None) for past in history[-1:]]  # of the past only numbers are drawn
+        history.append(moment)
+        if not screen.show(frames, history):
+            return False
+    return True
 
 
 def meanings(env) -> list[str]:
