@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from bayesrl.config import COMPONENTS, SETTINGS, leaves
 
 # What does not change what a run finds, or is what runs of one group differ by.
-ASIDE = ("seed", "run_dir", "resume", "device", "threads", "log.", "checkpoint.", "env.vectorization")
+ASIDE = (
+    "seed", "run_dir", "resume", "device", "threads", "capture", "workers.", "log.", "checkpoint.", "env.vectorization",
+)  # fmt: skip
 ENVIRONMENT = ("env.id", "env.kwargs", "env.imports")
 
 

@@ -36,7 +36,7 @@ from bayesrl import run_dir as places
 from bayesrl.checkpoint import CheckpointError
 from bayesrl.config import ConfigError
 
-MAY_DIFFER = ("run_dir", "resume", "env.vectorization", *cfg.RESUMABLE)  # between a configuration and the stored one
+MAY_DIFFER = ("run_dir", "resume", *cfg.RESUMABLE)  # between a configuration and the stored one
 
 
 @dataclass(eq=False)
@@ -292,7 +292,7 @@ def _changed(config: DictConfig, path: Path) -> list[str]:
     return [
         f"got {key}={value}, wanted {stored[key]}, which {path} was begun with: use another run_dir"
         for key, value in cfg.flat(config).items()
-        if key in stored and stored[key] != value and not key.startswith(MAY_DIFFER)
+        if key in stored and value not in (stored[key], "auto") and not key.startswith(MAY_DIFFER)
     ]
 
 

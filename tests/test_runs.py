@@ -120,7 +120,7 @@ def test_groups_are_named_by_the_first_differences_that_tell_them_apart() -> Non
     assert grouped(
         record("a", "posterior=linear_hypermodel", posterior__noise=0),
         record("b", seed=1),
-        record("c", "posterior=linear_hypermodel", posterior__noise=0, seed=2, device="cuda", log__every=7),
+        record("c", "posterior=linear_hypermodel", posterior__noise=0, seed=2, capture=True, log__every=7),
         record("d", "posterior=ensemble", posterior___target_="x.Ensemble", posterior__members=3),
     ) == {"linear_hypermodel": ["a", "c"], "Hypermodel": ["b"], "ensemble": ["d"]}
     # By settings where options do not suffice, and by as few as possible.
