@@ -46,7 +46,7 @@ def lines(x_label: str, y_label: str, shown: Mapping[str, Line], level: tuple[fl
     up = Scale(*_ends(heights), 36 + HEIGHT, 36)
     out = _panel(across, up, x_label, y_label)
     out += [_band(line, across, up) for line in shown.values()]
-    ends = []
+    ends: list[End] = []
     if level:
         y = up(level[0])
         out.append(_stroke([(LEFT, y), (LEFT + WIDTH, y)], -1))
@@ -111,8 +111,8 @@ def against(x_label: str, y_label: str, shown: Mapping[str, tuple[Array, Array, 
     out.append(text(LEFT + 10, top + 18, "too sure: errs more than it thinks"))
     out.append(text(LEFT + side - 10, top + side - 10, "too cautious: errs less", "end"))
     named = [("as sure as it should be", *place(ends[1], ends[1]), -1)]
-    for name, (x, y, number) in shown.items():
-        points = [place(*p) for p in zip(x, y, strict=True)]
+    for name, (predicted, came, number) in shown.items():
+        points = [place(*p) for p in zip(predicted, came, strict=True)]
         out += [_stroke(points, number), dot(*points[-1], color(number), 5)]
         named.append((name, *points[-1], number))
     return _chart(out, named, side, side)

@@ -83,7 +83,7 @@ def collect(places: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[
     runs, skipped = [], []
     for path in records.find(places):
         try:
-            run = records.read(path, dict.fromkeys((*TAGS, metric)))
+            run = records.read(path, (*TAGS, metric))
             if metric != RETURN and not len(run.curve(metric)[0]):
                 raise SkipError(f"its metrics.csv has no {metric}")
             runs.append(run)

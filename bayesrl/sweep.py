@@ -142,7 +142,9 @@ class Pool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["bayesrl.launch"])
         done = [member for member in self.members if member.result()]
-        waiting, running, failed = [m for m in self.members if m not in done], [], []
+        waiting = [member for member in self.members if member not in done]
+        running: list[Member] = []
+        failed: list[tuple[str, str]] = []
         count = len(self.members)
         shape = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}{postfix}]"
         bar = tqdm(
@@ -156,10 +158,10 @@ class Pool:
                 while waiting and len(running) < self.jobs and not self.stops:
                     running.append(waiting.pop(0))
                     running[-1].start(context)
-                multiprocessing.connection.wait([m.process.sentinel for m in running], 0.5)
+                multiprocessing.connection.wait([m.process.sentinel for m in running if m.process], 0.5)
                 for member in running[:]:
                     self._pass_on(member)
-                    if member.process.exitcode is None:
+                    if member.process and member.process.exitcode is None:
                         continue
                     running.remove(member)
                     if result := member.result():
@@ -194,8 +196,8 @@ class Pool:
         try:
             yield
         finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
+            for each, handler in old.items():
+                signal.signal(each, handler)
 
 
 # --- what to run -----------------------------------------------------------------------------------------------------

@@ -88,11 +88,11 @@ def test_a_run_that_fails_stops_no_other_and_finished_ones_are_skipped(tmp_path:
     assert json.loads((good / "result.json").read_text())["steps"] == 300
 
 
-def when(path: Path, act) -> None:
-    """Act once the file is there and has a second line, without holding up the sweep."""
+def when(paths: list[Path], act) -> None:
+    """Act once the files are there and have a second line, without holding up the sweep."""
 
     def wait() -> None:
-        while not (path.exists() and path.read_text().count("\n") > 1):
+        while not all(path.exists() and path.read_text().count("\n") > 1 for path in paths):
             time.sleep(0.02)
         act()
 
@@ -101,7 +101,8 @@ def when(path: Path, act) -> None:
 
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path, capsys) -> None:
     words = ["seed=0,1,2", "steps=100000", f"run_dir={tmp_path}"]
-    when(tmp_path / "seed=1" / "metrics.csv", lambda: os.kill(os.getpid(), signal.SIGINT))
+    logged = [tmp_path / f"seed={seed}" / "metrics.csv" for seed in (0, 1)]
+    when(logged, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert main([*RUN, *words]) == 128 + signal.SIGINT
     assert "stopped, every run saved" in capsys.readouterr().out
     saved = {}
@@ -121,6 +122,6 @@ def test_a_killed_run_is_told_by_its_signal(tmp_path: Path, capsys) -> None:
     def kill() -> None:
         multiprocessing.active_children()[0].kill()
 
-    when(tmp_path / "seed=0" / "metrics.csv", kill)
+    when([tmp_path / "seed=0" / "metrics.csv"], kill)
     assert main([*RUN, "seed=choice(0)", "steps=100000", f"run_dir={tmp_path}"]) == 1
     assert "failed: seed=0: killed by SIGKILL" in capsys.readouterr().out
