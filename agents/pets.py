@@ -26,7 +26,7 @@ class PETS(PSRL):
 
     Arguments:
         propagation: of particles through worlds.
-        spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts: as of `PSRL`.
+        spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts, every: as of `PSRL`.
     """
 
     def __init__(
@@ -37,12 +37,14 @@ class PETS(PSRL):
         dynamics: Callable[..., Dynamics] = Dynamics,
         propagation: TSinf | None = None,
         worlds: int = 5,
-        updates: int = 1000,
+        updates: int = 2000,
         batch_size: int = 128,
         capacity: int = 100_000,
         learning_starts: int = 200,
+        every: int | None = None,
     ) -> None:
-        super().__init__(spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts)
+        fits = (updates, batch_size, capacity, learning_starts, every)
+        super().__init__(spec, posterior, planner, dynamics, worlds, *fits)
         self.mpc = MPC(spec, self.dynamics, self.mpc.planner, propagation or TSinf())
 
     def worlds(self, start: Tensor) -> tuple[Tensor, bool]:

@@ -30,8 +30,8 @@ from bayesrl.td import greedy
 class PSRL(nn.Module):
     """Plans in one world an episode; evaluated, in several worlds at once.
 
-    Learns as an episode ends: the posterior is scored on everything new, and then fitted to everything. Actions are
-    uniformly random before.
+    Learns as an episode ends, or sooner where wished: the posterior is scored on everything new, and then fitted to
+    everything. Actions are uniformly random before.
 
     Arguments:
         spec: of the environments; vectors of numbers are observed.
@@ -43,6 +43,7 @@ class PSRL(nn.Module):
         batch_size: B.
         capacity: of the replay, in transitions.
         learning_starts: steps stored before the first fit.
+        every: transitions of each environment after which to learn before an episode has ended too; None for never.
     """
 
     signature = staticmethod(signature)
@@ -54,10 +55,11 @@ class PSRL(nn.Module):
         planner: Planner | None = None,
         dynamics: Callable[..., Dynamics] = Dynamics,
         worlds: int = 5,
-        updates: int = 1000,
+        updates: int = 2000,
         batch_size: int = 128,
         capacity: int = 100_000,
         learning_starts: int = 200,
+        every: int | None = None,
     ) -> None:
         super().__init__()
         if min(worlds, updates, batch_size) < 1:
@@ -67,7 +69,7 @@ class PSRL(nn.Module):
         self.mpc = MPC(spec, dynamics(spec, posterior), planner or ImprovedCEM(), TSinf())
         self.held = Held()
         self.spec, self.count, self.updates, self.batch_size = spec, worlds, updates, batch_size
-        self.learning_starts = max(1, learning_starts)
+        self.learning_starts, self.every = max(1, learning_starts), every or math.inf
         self.register_buffer("learned", torch.zeros((), dtype=torch.int64))  # rows of the replay
         self.register_buffer("ended", torch.zeros((), dtype=torch.bool))  # an episode, since then
 
@@ -109,7 +111,8 @@ class PSRL(nn.Module):
         self.ended |= (transition.valid & (transition.terminated | transition.truncated)).any()
 
     def ready(self) -> bool:
-        return bool(self.ended) and self.replay.rows * self.spec.num_envs >= self.learning_starts
+        due = bool(self.ended) or self.replay.rows - int(self.learned) >= self.every
+        return due and self.replay.rows * self.spec.num_envs >= self.learning_starts
 
     def learn(self) -> dict[str, Tensor]:
         """Score what is new, then fit to everything."""
@@ -132,11 +135,13 @@ class PSRL(nn.Module):
     def capture(
         self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
     ) -> tuple[bool, bool]:
-        """Compile the search, if so many acts save more time than that takes, and then updates too."""
+        """Compile updates and the search, where so many calls save more time than that takes; whether it did.
+
+        Updates always beside the search, which is what takes time.
+        """
         with kept(self), torch.random.fork_rng():
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
-        if not self.mpc.capture(z, noisy, acts * self.mpc.planner.iterations, say):
-            return False, False
+        acting = self.mpc.capture(z, noisy, acts * self.mpc.planner.iterations, say)
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.learned.device)
-        self.dynamics.capture(self.replay.gather(index), say=say)
-        return True, True
+        update = self.dynamics.capture(self.replay.gather(index), math.inf if acting else updates, say)
+        return update, acting and update

@@ -10,7 +10,6 @@ observation, A of an action in [-1, 1], or discrete actions; K = D + 1 targets t
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -159,11 +158,12 @@ class Dynamics(nn.Module):
                     old.lerp_(new, rate)
         return infos[0]
 
-    def capture(self, sample: Sample, calls: float = math.inf, say: Callable[[str], None] = print) -> None:
-        """Compile an update for samples of these shapes, if so many save more time than that takes."""
+    def capture(self, sample: Sample, calls: float, say: Callable[[str], None]) -> bool:
+        """Compile an update for samples of these shapes, if so many save more time than that takes; whether it did."""
         z = [learner.index(learner.draws, Generator(self.mean.device).manual_seed(0)) for learner in self.learners]
         given = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
         self.step = captured(self.update, self, *given, name="the update", calls=calls, say=say)
+        return self.step != self.update
 
     @torch.no_grad()
     def standardise(self, sample: Sample) -> None:

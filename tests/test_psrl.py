@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.pets import PETS
@@ -150,6 +151,31 @@ def test_saved_and_loaded_goes_on_the_same() -> None:
     torch.manual_seed(5)
     assert a == again.run(other, 25)
     resume_test.same(one.state_dict(), other.state_dict())
+
+
+def test_an_iteration_of_the_search_is_one_graph() -> None:
+    """Traced on one state and plan, it makes of another what it makes uncompiled."""
+    made = agent(PETS, planner=CEM(horizon=3, candidates=8, elites=4), propagation=TS1(), worlds=2)
+    mpc, g = made.mpc, torch.Generator().manual_seed(0)
+
+    def given() -> tuple[torch.Tensor, ...]:
+        plan = mpc.planner.begin(2, 1, torch.randn(1, generator=g))
+        eps = mpc.planner.noise(2, 1, torch.zeros(1), g)[0]
+        rest = (torch.randint(2, (3, 2), generator=g), eps, *plan, torch.randn(3, 2, 2, 2, generator=g))
+        return made.dynamics.posterior.index(4, g), torch.randn(2, 1, generator=g), *rest
+
+    graph = make_fx(lambda *args: mpc.improve(mpc.propagation, *args))(*given())
+    other = given()
+    for traced, plain in zip(graph(*other), mpc.improve(mpc.propagation, *other), strict=True):
+        assert torch.allclose(traced, plain, atol=1e-6)
+
+
+def test_what_does_not_pay_is_not_compiled() -> None:
+    made, before = agent(), torch.get_rng_state()
+    state = copy.deepcopy(made.state_dict())
+    assert made.capture(10, 0) == (False, False)
+    assert torch.equal(before, torch.get_rng_state())
+    resume_test.same(state, made.state_dict())
 
 
 TINY = [

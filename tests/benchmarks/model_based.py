@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bayesrl.agents.pets import PETS
 from bayesrl.agents.psrl import PSRL
 from bayesrl.envs import make
+from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.evaluation import evaluate
 from bayesrl.likelihoods import Heteroscedastic, WithFlag
 from bayesrl.network import mlp
@@ -28,7 +29,7 @@ from bayesrl.optim import Adam
 from bayesrl.planning import ImprovedCEM, Planner
 from bayesrl.posteriors import Hypermodel
 from bayesrl.propagation import TSinf, returns
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import DeviceEnvironments, Environments, Rollout
 from bayesrl.worlds import Imagined
 
 AGENTS = {"psrl": PSRL, "pets": PETS}
@@ -64,8 +65,8 @@ class CartPole:
 
 
 TASKS = {
-    "pendulum": ("Pendulum-v1", Pendulum, 200),
-    "noisy_pendulum": ("bayesrl/NoisyPendulum-v0", Pendulum, 200),
+    "pendulum": ("Pendulum-v1", Pendulum, 100),
+    "noisy_pendulum": ("bayesrl/NoisyPendulum-v0", Pendulum, 100),
     "cartpole": ("bayesrl/ContinuousCartPole-v0", CartPole, 1),
 }
 
@@ -91,21 +92,26 @@ class Knowing(nn.Module):
         return plan.best[:, 0]
 
 
+def begun(name: str, count: int) -> Environments:
+    env = make(name, count)[0]
+    return DeviceEnvironments(env) if isinstance(env, TensorEnv) else Environments(env)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--agent", choices=AGENTS, default="psrl")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--updates", type=int, default=1000)
+    parser.add_argument("--updates", type=int, default=2000)
+    parser.add_argument("--every", type=int, default=None, help="transitions between fits inside an episode")
     parser.add_argument("--episodes", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
     name, world, learning_starts = TASKS[args.task]
     for seed in args.seeds:
         began = time.perf_counter()
-        envs = Environments(make(name, 1)[0])
-        test_envs = Environments(make(name, args.episodes)[0])
+        envs, test_envs = begun(name, 1), begun(name, args.episodes)
         envs.reset(seed=seed)
         torch.manual_seed(seed)
         shape, outputs = PSRL.signature(envs.spec)
@@ -113,7 +119,7 @@ def main() -> None:
         likelihood, optimizer = WithFlag(Heteroscedastic()), partial(Adam, lr=3e-3)
         posterior = Hypermodel(network, draws=8, likelihood=likelihood, optimizer=optimizer)
         agent = AGENTS[args.agent](
-            envs.spec, posterior, ImprovedCEM(), updates=args.updates, learning_starts=learning_starts
+            envs.spec, posterior, ImprovedCEM(), updates=args.updates, learning_starts=learning_starts, every=args.every
         )
         rollout, told = Rollout(agent, envs), []
         while rollout.transitions < args.steps:
