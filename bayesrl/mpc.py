@@ -41,7 +41,8 @@ class MPC(nn.Module):
         self.register_buffer("kept", plan.kept)
         self.register_buffer("broken", torch.zeros((), device=plan.mean.device))
         self.compiled: dict[tuple, Callable] | None = None
-        self.calls, self.say = math.inf, print
+        self.calls = math.inf
+        self.say: Callable[[str], None] = print
 
     @torch.no_grad()
     def act(self, z: Tensor, obs: Tensor, start: Tensor, noisy: bool) -> Tensor:

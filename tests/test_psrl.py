@@ -119,6 +119,17 @@ def test_learns_when_an_episode_has_ended_and_acts_at_random_before() -> None:
     assert "model/nll" not in line.info, "nothing was predicted before the first fit"
 
 
+def test_learns_inside_an_episode_where_wished() -> None:
+    """Every 4 steps, from 20 transitions on: after the tenth step, which ends the episode, at the 14th and 18th."""
+    made, line = agent(every=4), Line(SPEC)
+    line.run(made, 10)
+    learned = []
+    for _ in range(9):
+        line.run(made, 1)
+        learned.append(int(made.learned))
+    assert learned == [10, 10, 10, 14, 14, 14, 14, 18, 18]
+
+
 def test_scores_are_of_what_was_not_learned_from() -> None:
     """The second episode's scores are what the first fit says of its rows."""
     made, line = agent(), Line(SPEC)
