@@ -45,14 +45,14 @@ class Held(Exploration):
             self.z = posterior.index(len(start) * k)
         # On a GPU this waits for `start`; it spares drawing for every environment at every step.
         elif len(rows := start.repeat_interleave(k).nonzero()[:, 0]):
-            self.z = self.z.index_copy(0, rows, posterior.index(len(rows)))
+            self.z.index_copy_(0, rows, posterior.index(len(rows)))
         return self.z
 
     def get_extra_state(self) -> dict:
         return {"z": self.z}
 
     def set_extra_state(self, state: dict) -> None:
-        self.z = state["z"]
+        self.z = None if state["z"] is None else state["z"].clone()  # because `draw` writes into it
 
 
 class Thompson(Held):

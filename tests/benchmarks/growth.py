@@ -45,8 +45,9 @@ def step(E: int) -> Transition:
 
 def update(captured: bool, *words: str, rows: int = 1000) -> Callable:
     made = agent("agent.capacity=1000000" if rows > 1000 else "agent.capacity=1000", *words)
-    made.observe(step(1))
-    made.replay.facts.normal_().abs_()
+    made.replay.columns["reward"].normal_()
+    made.replay.columns["obs"].normal_()
+    made.replay.columns["valid"].fill_(1)
     made.replay.rows = rows
     if captured:
         made.step = compiled(made.update, made, made.replay.index(128), made.posterior.index(made.posterior.draws))
