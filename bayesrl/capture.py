@@ -108,7 +108,7 @@ class Captured:
         from torch._inductor import compile as inductor  # slow to import
 
         begin = time.perf_counter()
-        given = [*self.example, *self.state]
+        given: list[Any] = [*self.example, *self.state]
         with torch.no_grad(), kept(self.module), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's own, which say nothing of the function
             self.run = inductor(self.graph, given, options={"size_asserts": False, "alignment_asserts": False})
@@ -131,9 +131,11 @@ class Captured:
 def kept(module: nn.Module) -> Iterator[None]:
     """What happens inside leaves the module's state as it was before, and where it is afterwards."""
     before = copy.deepcopy(module.state_dict())
-    yield
-    places = addresses(module)
-    module.load_state_dict(before)
+    try:
+        yield
+    finally:
+        places = addresses(module)
+        module.load_state_dict(before)
     if addresses(module) != places:
         raise ValueError(
             f"got state of {type(module).__name__} that is made anew when it is loaded, wanted it written in place: "

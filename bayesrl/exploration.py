@@ -74,7 +74,8 @@ class Thompson(Held):
         return (self.draw(posterior, start),)
 
     def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:
-        return greedy(posterior.likelihood.mean(posterior.paired(*noise, x)), mask)
+        (z,) = noise
+        return greedy(posterior.likelihood.mean(posterior.paired(z, x)), mask)
 
 
 class OptimisticIndexSampling(Held):
@@ -97,7 +98,8 @@ class OptimisticIndexSampling(Held):
         return (self.draw(posterior, start, self.indices),)
 
     def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:
-        q = posterior.likelihood.mean(posterior.paired(*noise, x.repeat_interleave(self.indices, 0)))
+        (z,) = noise
+        q = posterior.likelihood.mean(posterior.paired(z, x.repeat_interleave(self.indices, 0)))
         return greedy(q.view(len(x), self.indices, -1).quantile(self.quantile, 1), mask)
 
 

@@ -137,7 +137,8 @@ class Network:
 
     def head(self, theta: Tensor, phi: Tensor) -> Tensor:
         """The linear head and the combination: theta [P], phi [B, D] -> [B, A]."""
-        return self._head(*theta[self.body_size :].split(self._head_sizes), phi)
+        weight, bias = theta[self.body_size :].split(self._head_sizes)
+        return self._head(weight, bias, phi)
 
     def one(self, theta: Tensor, x: Tensor) -> Tensor:
         """One function on a batch: theta [P], x [B, *] -> [B, A]."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bayesrl import capture
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.capture import Captured, replayed
+from bayesrl.capture import Captured, captured, replayed
 from bayesrl.exploration import EpsilonGreedy, OptimisticIndexSampling
 from bayesrl.network import mlp
 from bayesrl.posteriors import (
@@ -129,6 +129,16 @@ def test_what_looks_equal_before_and_after_a_write_is_not_merged() -> None:
     call = Captured(counter.forward, counter, torch.ones(1))
     assert [call(torch.ones(1)).tolist() for _ in range(2)] == [[0, 2], [2, 4]]
     assert counter.count == 2
+
+
+def test_what_cannot_be_traced_stays_eager_and_as_it_was() -> None:
+    counter, said = Counter(), list[str]()
+
+    def branching(x: Tensor) -> Tensor:
+        return counter(x) if counter(x).sum() > 0 else x
+
+    assert captured(branching, counter, torch.ones(1), name="branching", say=said.append) is branching
+    assert counter.count == 0 and said[0].startswith("going on without capture of branching")
 
 
 def test_draws_that_look_equal_are_not_merged() -> None:
