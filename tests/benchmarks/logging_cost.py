@@ -67,6 +67,8 @@ def turn(run: Run) -> float:
 def main(*argv: str) -> None:
     rounds = int(next((word.partition("=")[2] for word in argv if word.startswith("rounds=")), 15))
     words = [word for word in argv if not word.startswith("rounds=")]
+    if not any(word.startswith("capture=") for word in words):
+        words.append("capture=true")  # both, or neither: by itself each run would choose as it measures
     with tempfile.TemporaryDirectory() as place:
         runs = [made(words, Path(place) / name, name == "logs") for name in ("logs", "silent")]
         logging, spent = runs[0], [0.0]
