@@ -62,7 +62,9 @@ def train(given: list[str]) -> None:
     """With a small budget."""
     if "--multirun" in given:
         dirs, words, _ = launch.options([word for word in given if word != "--multirun"])
-        assert sweep.expand(words, dirs)
+        assert len(sweep.expand(words, dirs)) > 1
+        for each in sweep.expand([word for word in words if not word.startswith(("seed=", "run_dir="))], dirs).values():
+            load(each, dirs)
         return
     dirs, words, _ = launch.options(given)
     resumed = any(word.startswith("resume=") for word in words)
@@ -168,11 +170,11 @@ def test_the_figures_of_choosing_are_the_README_s() -> None:
 
 
 def test_results_commands_are_valid() -> None:
-    """Those of the results tables: every word after the script's two arguments is a setting that exists."""
-    commands = re.findall(r"`(?:python tests/benchmarks/seeds.py \S+ \S+) ([^`]*)`", README)
-    assert commands
-    for command in commands:
-        load(shlex.split(command))
+    """Those of the results tables: every word is a setting that exists."""
+    told = re.findall(r"`python -m bayesrl.train (--multirun [^`]*)`", README)
+    assert told
+    for command in told:
+        train(shlex.split(command))
 
 
 def test_every_group_and_option_is_listed() -> None:
