@@ -50,7 +50,9 @@ def update(captured: bool, *words: str, rows: int = 1000) -> Callable:
     made.replay.columns["valid"].fill_(1)
     made.replay.rows = rows
     if captured:
-        made.step = compiled(made.update, made, made.replay.index(128), made.posterior.index(made.posterior.draws))
+        made.step = compiled(
+            made.update, made, made.replay.index(128), made.posterior.index(made.posterior.draws), name="the update"
+        )
     return made.learn
 
 
@@ -60,7 +62,7 @@ def rollout(captured: bool, E: int) -> Callable:
     made.act(given.obs, ~given.terminated)
     if captured:
         noise = made.exploration.noise(made.posterior, given.valid)
-        made.choose = compiled(made.decide, made, given.obs, *noise)
+        made.choose = compiled(made.decide, made, given.obs, *noise, name="acting")
     starts = torch.rand(E) < 0.01
 
     def call() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bayesrl.capture import Captured
 from bayesrl.optim import Adam
 
 if find_spec("stable_baselines3") is None:
@@ -73,8 +74,6 @@ def plain() -> Callable[[], Any]:
 
 def plain_compiled() -> Callable[[], Any]:
     """The same update compiled as ours are."""
-    from bayesrl.capture import Captured
-
     peer = Plain(Adam)
     call = Captured(peer.update, peer, torch.zeros(128, dtype=torch.int64))
     call.compile()

@@ -84,9 +84,8 @@ def main() -> None:
     for name in names:
         made[f"{name}, eager"] = filled(name).learn
         agent = filled(name)
-        agent.step = captured(
-            agent.update, agent, agent.replay.index(128), agent.posterior.index(agent.posterior.draws)
-        )
+        example = agent.replay.index(128), agent.posterior.index(agent.posterior.draws)
+        agent.step = captured(agent.update, agent, *example, name=name)
         made[f"{name}, captured"] = agent.learn
     made["hypermodel, pyro.infer.SVI.step"] = stock()
     seconds = interleaved(made, ROUNDS, UPDATES)
