@@ -265,7 +265,8 @@ class Run:
     def _postfix(self) -> str:
         returns = self.tracker.returns
         value = f"return {sum(returns) / len(returns):.4g}" if returns else "no episode yet"
-        return f"{value}, epistemic std {self.tracker.start[3]:.3g}"
+        epistemic = self.tracker.start[3]
+        return f"{value}, epistemic std {epistemic:.3g}" if math.isfinite(epistemic) else value
 
     # --- saving ------------------------------------------------------------------------------------------------
 

@@ -35,12 +35,12 @@ def hypermodel(network: Network, likelihood: WithFlag, prior: float = 0.3, T: fl
 
 
 def mean_field(network: Network, likelihood: WithFlag, T: float = 1.0) -> Learner:
-    return MeanField(network, temperature=T, init_scale=0.01, likelihood=likelihood, optimizer=partial(Adam, lr=1e-3))
+    return MeanField(network, temperature=T, init_scale=0.01, likelihood=likelihood, optimizer=partial(Adam, lr=3e-3))
 
 
 def ensemble(network: Network, likelihood: WithFlag) -> Learner:
     return Ensemble(
-        network, members=5, prior_scale=0.0, mask=1.0, likelihood=likelihood, optimizer=partial(Adam, lr=1e-3)
+        network, members=5, prior_scale=0.0, mask=1.0, likelihood=likelihood, optimizer=partial(Adam, lr=3e-3)
     )
 
 

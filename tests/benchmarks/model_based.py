@@ -1,7 +1,7 @@
 """Model-based agents against the planner that knows the true world, from the same starts.
 
     python tests/benchmarks/model_based.py TASK [--seeds 0 1 2] [--agent psrl] [--steps 400]
-    TASK: pendulum, noisy_pendulum, cartpole
+    TASK: pendulum, noisy_pendulum, cartpole, cartpole_end_known (the agent is told when a pole has fallen)
 
 Trains as `python -m bayesrl.train` does and evaluates greedily; the true planner searches with the same planner in the
 true dynamics, noise apart, and is evaluated in the same environments under the same seeds. A line a seed: each
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bayesrl.agents.pets import PETS
 from bayesrl.agents.psrl import PSRL
+from bayesrl.dynamics import Dynamics
 from bayesrl.envs import make
 from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.evaluation import evaluate
@@ -60,14 +61,18 @@ class CartPole:
         bend = (9.8 * angle.sin() - angle.cos() * push) / (0.5 * (4 / 3 - 0.1 * angle.cos().square() / 1.1))
         pull = push - 0.05 * bend * angle.cos() / 1.1
         after = torch.stack([x + 0.02 * speed, speed + 0.02 * pull, angle + 0.02 * spin, spin + 0.02 * bend], -1)
-        ended = (after[..., 0].abs() > 2.4) | (after[..., 2].abs() > 12 * math.pi / 180)
-        return Imagined(after, torch.ones_like(x), ended.float())
+        return Imagined(after, torch.ones_like(x), fallen(after).float())
+
+
+def fallen(next_obs: Tensor) -> Tensor:
+    return (next_obs[..., 0].abs() > 2.4) | (next_obs[..., 2].abs() > 12 * math.pi / 180)
 
 
 TASKS = {
     "pendulum": ("Pendulum-v1", Pendulum, 100),
     "noisy_pendulum": ("bayesrl/NoisyPendulum-v0", Pendulum, 100),
     "cartpole": ("bayesrl/ContinuousCartPole-v0", CartPole, 1),
+    "cartpole_end_known": ("bayesrl/ContinuousCartPole-v0", CartPole, 1),
 }
 
 
@@ -118,9 +123,9 @@ def main() -> None:
         network = mlp(shape, outputs, size=2, hidden=[64, 64], activation=nn.SiLU)
         likelihood, optimizer = WithFlag(Heteroscedastic()), partial(Adam, lr=3e-3)
         posterior = Hypermodel(network, draws=8, likelihood=likelihood, optimizer=optimizer)
-        agent = AGENTS[args.agent](
-            envs.spec, posterior, ImprovedCEM(), updates=args.updates, learning_starts=learning_starts, every=args.every
-        )
+        known = partial(Dynamics, terminated=fallen if args.task == "cartpole_end_known" else None)
+        fits = {"updates": args.updates, "learning_starts": learning_starts, "every": args.every}
+        agent = AGENTS[args.agent](envs.spec, posterior, ImprovedCEM(), known, **fits)
         rollout, told = Rollout(agent, envs), []
         while rollout.transitions < args.steps:
             rollout.step()
