@@ -27,6 +27,6 @@ def load(run_dir: str | Path, device: str = "cpu") -> Policy:
     Raises:
         bayesrl.checkpoint.CheckpointError: no run of bayesrl.train, or one whose files are missing or cut short.
     """
-    from bayesrl import launch
+    from bayesrl import building
 
-    return launch.policy(Path(run_dir), device)
+    return building.policy(Path(run_dir), device)

@@ -30,7 +30,7 @@ def check(argv: list[str]) -> int:
     """
     from omegaconf import OmegaConf
 
-    from bayesrl import config, launch
+    from bayesrl import building, config, launch
     from bayesrl.envs.findings import findings
 
     dirs, words, _ = launch.options(argv)
@@ -41,7 +41,7 @@ def check(argv: list[str]) -> int:
     env: dict = OmegaConf.to_container(loaded.env, resolve=True)  # type: ignore[assignment]
     print(env["id"])
     plain = (env[key] for key in ("num_envs", "kwargs", "imports", "vectorization"))
-    for what, finding in findings(launch.environment(loaded), *plain):
+    for what, finding in findings(building.environment(loaded), *plain):
         print(f"    {what:14}{finding}", flush=True)
     print("all is well")
     return 0

@@ -396,7 +396,12 @@ def _check_wrapper(node: Any, where: str) -> list[str]:
 
 
 def only_accepted(target: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """Those of `parts` that the target's signature takes."""
-    parameters = inspect.signature(functools.partial(get_object(target))).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    return {name: part for name, part in parts.items() if takes_any or name in parameters}
+    """Those of `parts` that the target takes, a class whose `__init__` ends in **others also what its bases take."""
+    found = get_object(target)
+    names: set[str] = set()
+    for one in inspect.getmro(found) if inspect.isclass(found) else (functools.partial(found),):
+        parameters = inspect.signature(one).parameters
+        names |= parameters.keys()
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return {name: part for name, part in parts.items() if name in names}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bayesrl.agent import Agent
-from bayesrl.rollout import Environments
+from bayesrl.environments import Environments
 
 LONGEST = 1000  # steps of an episode that are kept
 

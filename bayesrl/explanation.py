@@ -18,13 +18,13 @@ from torch import Generator, Tensor
 
 from bayesrl import interpretation as ask
 from bayesrl.agent import Agent
+from bayesrl.environments import Environments
 from bayesrl.envs.spaces import layout
 from bayesrl.evaluation import evaluate
 from bayesrl.figures import Curve, bars, curves, heat, histograms
 from bayesrl.interpretation import Band, Histogram, Pruning
 from bayesrl.posteriors import Learner, WeightSpace
 from bayesrl.replay import Replay
-from bayesrl.rollout import Environments
 from bayesrl.td import greedy
 
 ROWS = 40  # of the table and the figure; JSON has all

@@ -36,7 +36,7 @@ def export(argv: list[str]) -> int:
     Raises:
         ConfigError, CheckpointError, ExportError: what is wrong, or which part cannot be exported.
     """
-    from bayesrl import graph, launch
+    from bayesrl import building, graph, launch
     from bayesrl.config import ConfigError
 
     words = launch.words_of(argv, {"run": "", "format": "onnx", "draws": "0", "seed": "0", "out": ""})
@@ -51,7 +51,7 @@ def export(argv: list[str]) -> int:
         )
     if not words["run"]:
         raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
-    policy = launch.policy(Path(words["run"]))
+    policy = building.policy(Path(words["run"]))
     path = Path(words["out"] or Path(words["run"]) / {"onnx": "policy.onnx", "torch": "policy.pt2"}[form])
     check = graph.write(policy.agent, policy.spec, path, form, draws, seed)
     what = f"{draws} draws" if draws else "the posterior mean"

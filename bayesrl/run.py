@@ -24,12 +24,13 @@ from torch import nn
 from tqdm import tqdm
 
 from bayesrl.checkpoint import Checkpoints, replace
+from bayesrl.environments import Environments
 from bayesrl.envs.check import EnvError
 from bayesrl.envs.state import capture, restore
 from bayesrl.envs.worker import WorkerError
 from bayesrl.evaluation import Evaluation, Recording, evaluate
 from bayesrl.logger import Logger
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 from bayesrl.tracker import Tracker
 
 

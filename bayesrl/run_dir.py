@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from bayesrl.agent import EnvSpec
 from bayesrl.checkpoint import CheckpointError, replace
 from bayesrl.config import ConfigError
+from bayesrl.environments import Environments
 from bayesrl.envs.spaces import from_json, to_json
-from bayesrl.rollout import Environments
 
 PACKAGES = ("bayesrl", "torch", "pyro-ppl", "gymnasium", "numpy", "hydra-core", "tensorboard")
 

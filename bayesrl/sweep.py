@@ -30,8 +30,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from bayesrl import building, launch
 from bayesrl import config as cfg
-from bayesrl import launch
 from bayesrl import run_dir as places
 from bayesrl.checkpoint import CheckpointError
 from bayesrl.config import ConfigError
@@ -280,7 +280,7 @@ def checked(
 
 def _composed(words: list[str], config_dirs: Sequence[str]) -> DictConfig | ConfigError:
     try:
-        return cfg.load(words, config_dirs, launch.CHECKS)
+        return cfg.load(words, config_dirs, building.CHECKS)
     except ConfigError as error:
         return error
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from bayesrl import drawings
 from bayesrl.agent import Agent, Forecast
 from bayesrl.calibration import ReturnCalibration
+from bayesrl.environments import Environments
 from bayesrl.evaluation import Recording
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 
 
 class Tracker:

@@ -47,7 +47,7 @@ def watch(argv: list[str]) -> int:
     Raises:
         ConfigError, CheckpointError, EnvError, ScreenError: what is wrong, or missing here.
     """
-    from bayesrl import launch
+    from bayesrl import building, launch
     from bayesrl.config import ConfigError
     from bayesrl.episode import play
     from bayesrl.frames import Frames
@@ -66,8 +66,8 @@ def watch(argv: list[str]) -> int:
         mode = "video" if words["out"] else "window" if has_display() else "terminal"
     if mode == "video":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments that draw by pygame look for no display
-    policy, config = launch.policy(run_dir, words["device"]), stored(run_dir)
-    with contextlib.closing(launch.watched(config, pictures=mode != "terminal")) as env:
+    policy, config = building.policy(run_dir, words["device"]), stored(run_dir)
+    with contextlib.closing(building.watched(config, pictures=mode != "terminal")) as env:
         names = words["names"].strip("[]").split(",") if words["names"] else meanings(env)
         if names and policy.spec.bounds is None and len(names) != policy.spec.actions:
             raise ConfigError([f"got {len(names)} names, wanted {policy.spec.actions}, one for each action"])

@@ -173,9 +173,8 @@ def test_few_calls_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_compiler_it_goes_on_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, said = filled(Point), list[str]()
     monkeypatch.setenv("CXX", "/nowhere/c++")
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/c++"))
-    monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
-    assert agent.capture(say=said.append) == (False, False)
+    with torch._inductor.config.patch({"cpp.cxx": (None, "/nowhere/c++"), "fx_graph_cache": False}):
+        assert agent.capture(say=said.append) == (False, False)
     assert [line.split(":")[0] for line in said if "without" in line] == ["going on without capture of the update"]
     agent.learn()
 

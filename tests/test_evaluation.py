@@ -6,8 +6,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_rollout import Counting, Idle
 
+from bayesrl.environments import Environments
 from bayesrl.evaluation import Evaluation, evaluate
-from bayesrl.rollout import Environments
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

@@ -16,13 +16,14 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from bayesrl.agent import Forecast
 from bayesrl.agents.bayes_dqn import BayesDQN
 from bayesrl.agents.uniform import Uniform
+from bayesrl.environments import Environments
 from bayesrl.envs.memory import Memory
 from bayesrl.evaluation import evaluate
 from bayesrl.history import follow, window
 from bayesrl.modules import GRU, MinGRU
 from bayesrl.network import mlp, recurrent
 from bayesrl.posteriors import Hypermodel, Point
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 from bayesrl.tracker import Tracker
 
 W = 4

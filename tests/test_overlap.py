@@ -11,9 +11,10 @@ import torch
 from test_resume import TINY, checkpoint, metrics, resume, same
 from test_train import DyingEnv, Plain
 
+from bayesrl.environments import Environments
 from bayesrl.envs import make
 from bayesrl.replay import Replay
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 from bayesrl.train import main
 
 

@@ -15,11 +15,12 @@ from bayesrl.agent import EnvSpec
 from bayesrl.agents.bayes_dqn import BayesDQN
 from bayesrl.agents.uniform import Uniform
 from bayesrl.checkpoint import CheckpointError
+from bayesrl.environments import Environments
 from bayesrl.envs.actions import actions
 from bayesrl.network import mlp, recurrent
 from bayesrl.policy import Policy
 from bayesrl.posteriors import Ensemble
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 from bayesrl.run_dir import described
 from bayesrl.td import at
 
@@ -65,7 +66,7 @@ def trained(env: gym.Env, network, steps: int = 40) -> tuple[BayesDQN, Policy]:
 
 def test_it_builds_no_environment_and_no_memory(run, monkeypatch: pytest.MonkeyPatch) -> None:
     for builder in ("environments", "evaluation_environments"):
-        monkeypatch.setattr(f"bayesrl.launch.{builder}", None)
+        monkeypatch.setattr(f"bayesrl.building.{builder}", None)
     policy = bayesrl.load(run)
     assert policy.agent.replay.T < 10
     assert policy.observation_space == gym.make("CartPole-v1").observation_space

@@ -7,8 +7,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from bayesrl.agent import EnvSpec, Transition
+from bayesrl.environments import Environments
 from bayesrl.replay import Replay
-from bayesrl.rollout import Environments
 
 
 def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from bayesrl.building import build
 from bayesrl.checkpoint import read
-from bayesrl.launch import build
 from bayesrl.run_dir import stored
 from bayesrl.train import main
 

@@ -9,11 +9,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bayesrl.agent import Transition
+from bayesrl.device_environments import DeviceEnvironments
+from bayesrl.environments import Environments
 from bayesrl.envs import Numpy, TensorCartPole, TensorDeepSea, TensorEnv, TensorPendulum, TensorRiverSwim
 from bayesrl.envs.check import EnvError
 from bayesrl.evaluate import main as evaluate_command
 from bayesrl.evaluation import evaluate
-from bayesrl.rollout import DeviceEnvironments, Environments, Rollout
+from bayesrl.rollout import Rollout
 
 SAME, NEXT, OFF = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED
 

@@ -7,8 +7,9 @@ import torch
 
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.tabular_psrl import TabularPSRL, value_iteration
+from bayesrl.environments import Environments
 from bayesrl.envs import make
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 
 SPEC = EnvSpec((1,), torch.int64, 2, num_envs=2, categories=3)
 

@@ -227,6 +227,10 @@ class LaplaceDiagonal(Laplace):
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
         return vmap(lambda deviation, row: self.linear(deviation[None], row[None])[0, 0])(self.deviation(z), x)
 
+    def functions(self, z: Tensor) -> Callable[[Tensor], Tensor]:
+        deviation = self.deviation(z)
+        return lambda x: vmap(lambda d, rows: self.linear(d[None], rows)[0])(deviation, x)
+
     def linear(self, deviation: Tensor, x: Tensor) -> Tensor:
         """f(theta*, x) + J(x) deviation: [n, P] and x [B, *] -> [n, B, A]."""
         out, pull = vjp(lambda theta: self.function(theta, x), self.theta.detach())  # type: ignore[misc]

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from bayesrl.agent import EnvSpec
+from bayesrl.environments import Environments
 from bayesrl.envs import make
 from bayesrl.network import mlp
 from bayesrl.posteriors import Hypermodel
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 
 from my_agent import MyAgent
 

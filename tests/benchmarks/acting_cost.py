@@ -15,8 +15,8 @@ from peers import interleaved, network, ratio
 
 from bayesrl import config
 from bayesrl.agent import EnvSpec
+from bayesrl.building import build_agent
 from bayesrl.capture import captured as compiled
-from bayesrl.launch import build_agent
 
 ROUNDS, REPEAT, SIZES = 15, 50, (1, 8, 64, 256)
 

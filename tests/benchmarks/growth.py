@@ -18,9 +18,9 @@ from peers import interleaved
 from bayesrl import config
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
+from bayesrl.building import build_agent
 from bayesrl.capture import captured as compiled
 from bayesrl.figures import Curve, curves
-from bayesrl.launch import build_agent
 
 ROUNDS = 7
 AXES: dict[str, tuple[int, ...]] = {

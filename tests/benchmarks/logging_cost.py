@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bayesrl import config, launch
+from bayesrl import building, config
 from bayesrl.run import Run
 
 TURN = 1000
@@ -46,7 +46,7 @@ def timed(function: Callable, spent: list[float]) -> Callable:
 
 
 def made(words: list[str], place: Path, logs: bool) -> Run:
-    run = launch.build(config.load([*words, "eval.every=0", f"checkpoint.every={10**9}", "solve=null"]), place)
+    run = building.build(config.load([*words, "eval.every=0", f"checkpoint.every={10**9}", "solve=null"]), place)
     if not logs:
         run.tracker = run.logger = Silent()  # type: ignore[assignment]
     return run

@@ -25,8 +25,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from bayesrl import config
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
+from bayesrl.building import build_agent
 from bayesrl.capture import Captured
-from bayesrl.launch import build_agent
 
 ROUNDS, UPDATES = 15, 10
 SIZES = {"128-128": [], "32-32": ["network.hidden=[32,32]", "agent.batch_size=32", "posterior.draws=5"]}

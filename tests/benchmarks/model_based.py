@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from bayesrl.agents.pets import PETS
 from bayesrl.agents.psrl import PSRL
+from bayesrl.device_environments import DeviceEnvironments
 from bayesrl.dynamics import Dynamics
+from bayesrl.environments import Environments
 from bayesrl.envs import make
 from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.evaluation import evaluate
@@ -30,7 +32,7 @@ from bayesrl.optim import Adam
 from bayesrl.planning import ImprovedCEM, Planner
 from bayesrl.posteriors import Hypermodel
 from bayesrl.propagation import TSinf, returns
-from bayesrl.rollout import DeviceEnvironments, Environments, Rollout
+from bayesrl.rollout import Rollout
 from bayesrl.worlds import Imagined
 
 AGENTS = {"psrl": PSRL, "pets": PETS}

@@ -21,9 +21,10 @@ import torch
 
 from bayesrl import config
 from bayesrl.agents.bayes_dqn import BayesDQN
+from bayesrl.building import build_agent
+from bayesrl.environments import Environments
 from bayesrl.envs import make
-from bayesrl.launch import build_agent
-from bayesrl.rollout import Environments, Rollout
+from bayesrl.rollout import Rollout
 
 ROUNDS, STEPS, E, PAUSE = 9, 20, 8, 5e-3
 

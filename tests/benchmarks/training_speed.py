@@ -16,7 +16,7 @@ import torch
 from peers import cleanrl, ratio, stable_baselines3
 
 from bayesrl import config
-from bayesrl.launch import build_agent, environments
+from bayesrl.building import build_agent, environments
 from bayesrl.rollout import Rollout
 from bayesrl.tracker import Tracker
 

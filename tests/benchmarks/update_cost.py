@@ -21,8 +21,8 @@ from torch import Tensor
 from bayesrl import config
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
+from bayesrl.building import build_agent
 from bayesrl.capture import captured
-from bayesrl.launch import build_agent
 from bayesrl.posteriors import Batch
 from bayesrl.td import bellman
 

@@ -16,8 +16,8 @@ import time
 import torch
 
 from bayesrl import config as cfg
+from bayesrl.building import build_agent, environments
 from bayesrl.envs import WheelVector
-from bayesrl.launch import build_agent, environments
 from bayesrl.rollout import Rollout
 
 

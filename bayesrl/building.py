@@ -1,0 +1,321 @@
+"""From a configuration to a run, or to parts of one; what cannot be built is told in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pyro
+import torch
+from gymnasium.error import DependencyNotInstalled
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from tqdm import tqdm
+
+from bayesrl import config as cfg
+from bayesrl import run_dir as places
+from bayesrl.agent import Agent, EnvSpec
+from bayesrl.checkpoint import CheckpointError, Checkpoints
+from bayesrl.config import ConfigError
+from bayesrl.device_environments import DeviceEnvironments
+from bayesrl.environments import Environments
+from bayesrl.envs.check import EnvError
+from bayesrl.envs.check import check as check_env
+from bayesrl.envs.make import make
+from bayesrl.envs.single import single
+from bayesrl.envs.tensor_env import TensorEnv
+from bayesrl.envs.worker import WorkerError
+from bayesrl.envs.wrappers import Wrapped
+from bayesrl.logger import Logger
+from bayesrl.policy import Policy
+from bayesrl.rollout import Rollout
+from bayesrl.run import Cadence, DivergedError, Run, Solve, Stop
+from bayesrl.tracker import Tracker
+
+TOLD = (
+    ConfigError, EnvError, WorkerError, CheckpointError, DivergedError, MemoryError, torch.OutOfMemoryError, ValueError,
+)  # fmt: skip
+
+
+def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
+    """Every part of a run, at its beginning, or where its newest checkpoint left it."""
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    np.random.seed(config.seed)
+    random.seed(config.seed)
+    device = find_device(config.device)
+    discount = config.agent.get("discount", 1.0)
+    envs, config.env.vectorization = environments(
+        config, config.env.num_envs, config.env.vectorization, discount, device
+    )
+    wrapped = environment(config)
+    if isinstance(wrapped, Wrapped) and wrapped.passes_over(config.env.num_envs, plain(config.env.kwargs)):
+        warn(
+            f"{config.env.id} has a vector version of its own, which env.wrappers keep out, as a wrapper is of one "
+            f"environment: {config.env.vectorization} it is, and slower"
+        )
+    test_envs = evaluation_environments(config, 100 if config.solve else min(10, config.eval.episodes), device)
+    agent = build_agent(config, envs.spec, device)
+    overlap = None if config.workers.overlap == "auto" else config.workers.overlap
+    if overlap and config.env.vectorization != "async":
+        raise ConfigError(
+            [
+                f"got workers.overlap=true with env.vectorization={config.env.vectorization}, wanted environments in "
+                "workers: set env.vectorization=async"
+            ]
+        )
+    rollout = Rollout(agent, envs, config.replay_ratio, overlap)
+    checkpoints = Checkpoints(run_dir, config.checkpoint.keep)
+    state = None
+    if resuming and checkpoints.steps():
+        state = checkpoints.load(agent.replay, warn)
+        if config.steps <= state["step"] - config.env.num_envs and not config.solve:
+            raise ConfigError(
+                [f"got steps={config.steps}, wanted {state['step']} or more, which {run_dir} has: steps is the total"]
+            )
+        checkpoints.forget_after(state["step"])
+    elif resuming:
+        warn(f"{run_dir} has no checkpoint yet: beginning anew")
+    step = 0 if state is None else state["step"]
+    config.capture = captured(config, agent, envs, step)
+    places.describe(run_dir, config, envs, step)
+    logger = Logger(run_dir, step if resuming else None)
+    logger.begin(cfg.settings(config))
+    run = Run(
+        run_dir,
+        rollout,
+        test_envs,
+        Tracker(config.env.num_envs, config.seed, device),
+        logger,
+        checkpoints,
+        Cadence(
+            config.log.every,
+            config.log.draw,
+            config.checkpoint.every,
+            config.eval.every,
+            config.eval.episodes,
+            config.eval.final_episodes,
+        ),
+        config.seed,
+        Stop(config.stop.seconds, config.stop["return"]),
+        Solve(**config.solve) if config.solve else None,
+    )
+    torch.manual_seed(config.seed)
+    if state is not None:
+        run.resume(state)
+    return run
+
+
+def captured(config: DictConfig, agent: Agent, envs: Environments, step: int) -> bool | str:
+    """Compile updates, acting and steps on the device, as wished or where it pays; what `capture` then is."""
+    if config.capture is False:
+        return False
+    if not hasattr(agent, "capture"):
+        if config.capture == "auto":
+            return False
+        raise ConfigError([f"got capture=true, wanted an agent that can be captured, not {config.agent['_target_']}"])
+    steps = math.inf if config.solve else config.steps - step  # a run until solved has no known length
+    wished = {True: (math.inf, math.inf), "update": (math.inf, 0)}
+    calls = wished.get(config.capture, (steps * config.replay_ratio, steps / envs.env.num_envs))
+    update, acting = agent.capture(*calls, say=tqdm.write)
+    if update and isinstance(envs, DeviceEnvironments):
+        envs.capture()
+    return acting or ("update" if update else False)
+
+
+def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory: bool = True) -> Agent:
+    """The agent of a configuration, on its device, not trained; without `memory` its replay holds next to nothing."""
+    pyro.enable_validation(False)
+    torch.distributions.Distribution.set_default_validate_args(False)
+    parts: dict[str, Any] = {"spec": spec}
+    if "posterior" in cfg.only_accepted(config.agent["_target_"], {"posterior": None}):
+        with _building("agent"):
+            # Of Q-functions, unless the agent says what its posterior is over.
+            signature = getattr(get_object(config.agent["_target_"]), "signature", None)
+            shape, outputs = signature(spec) if signature else (spec.shape, spec.actions)
+        with _building("likelihood"):
+            likelihood = instantiate(config.likelihood, _convert_="all")
+        with _building("network"):
+            network = instantiate(config.network, _convert_="all")(
+                shape, outputs, categories=spec.categories, size=likelihood.size
+            )
+        with _building("posterior"):
+            parts["posterior"] = instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(
+                device
+            )
+        if not memory:
+            parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
+    for name in ("exploration", "tracking"):
+        with _building(name):
+            parts[name] = instantiate(config[name], _convert_="all").to(device)
+    with _building("planner"):
+        parts["planner"] = instantiate(config.planner, _convert_="all")
+    with _building("agent"):
+        agent = instantiate(config.agent, _convert_="all", **cfg.only_accepted(config.agent["_target_"], parts))
+        return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _building(name: str) -> Iterator[None]:
+    """Say which part of the configuration cannot be built, and why."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if isinstance(cause, TOLD):
+            raise cause from error
+        why = " ".join(str(cause).split())
+        got = f"got a {name} that cannot be built ({type(cause).__name__}: {why})"
+        raise ConfigError([f"{got}, wanted other values of {name}.*"]) from error
+
+
+def environment(config: DictConfig) -> str | Wrapped:
+    """The environment of a configuration, as `single` and `make` take it: its id, or that inside its wrappers."""
+    nodes = cfg.wrappers(config)
+    if not nodes:
+        return config.env.id
+    if config.env.vectorization in ("native", "device"):
+        got = f"got env.vectorization={config.env.vectorization} with env.wrappers"
+        raise EnvError(f"{got}, wanted auto, sync or async, because a wrapper is of one environment")
+    with _building("wrapper"):
+        made = [instantiate(node, _partial_=True, _convert_="all") for node in nodes]
+    return Wrapped(config.env.id, made, list(config.env.imports))
+
+
+def environments(
+    config: DictConfig, num_envs: int, vectorization: str, discount: float, device: torch.device
+) -> tuple[Environments, str]:
+    """Vectorised environments of a configuration, begun, and the vectorisation chosen."""
+    vectorized, chosen = make(
+        environment(config),
+        num_envs,
+        plain(config.env.kwargs),
+        list(config.env.imports),
+        vectorization,
+        device,
+        config.workers.timeout,
+        config.workers.restarts,
+    )
+    envs: Environments
+    if isinstance(vectorized, TensorEnv):
+        # The curves are means over 100 episodes, and evaluations play in at most 100 environments.
+        envs = DeviceEnvironments(vectorized, discount, told=100)
+    else:
+        envs = Environments(vectorized, discount, device)
+    envs.reset(seed=config.seed)
+    return envs, chosen
+
+
+def evaluation_environments(config: DictConfig, num_envs: int, device: torch.device) -> Environments:
+    """Environments for evaluation, vectorised as those of training are, in no more workers than these."""
+    if config.env.vectorization == "async":
+        num_envs = min(num_envs, config.env.num_envs)
+    return environments(config, num_envs, config.env.vectorization, 1.0, device)[0]
+
+
+def find_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: a device that does not exist here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ConfigError([f"got device={name}, wanted auto or one of those found here: {', '.join(found)}"]) from error
+    return device
+
+
+def trained(words: dict[str, str], num_envs: int, memory: bool = False) -> tuple[DictConfig, Agent, Environments, int]:
+    """Of a run: its configuration, its agent at the newest checkpoint, environments to evaluate in, transitions.
+
+    Arguments:
+        words: with run and device.
+        num_envs: of the environments.
+        memory: whether the agent's replay is filled too.
+    """
+    if not words["run"]:
+        raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
+    run_dir = Path(words["run"])
+    config = places.stored(run_dir)
+    device = find_device(words["device"])
+    torch.set_num_threads(config.threads)
+    envs = evaluation_environments(config, num_envs, device)
+    agent = build_agent(config, envs.spec._replace(num_envs=config.env.num_envs), device, memory)
+    state = Checkpoints(run_dir).load(agent.replay if memory else None, warn)
+    agent.load_state_dict(state["agent"])
+    return config, agent, envs, state["step"]
+
+
+def policy(run_dir: Path, device: str = "cpu") -> Policy:
+    """The policy of a run at its newest checkpoint; builds no environment and no memory.
+
+    Raises:
+        CheckpointError: no run of bayesrl.train, or one whose files are missing or cut short.
+        ConfigError: a device that does not exist here.
+    """
+    config, found = places.stored(run_dir), find_device(device)
+    spec, observations, actions = places.described(run_dir)
+    agent = build_agent(config, spec, found, memory=False)
+    agent.load_state_dict(Checkpoints(run_dir).load(None, warn)["agent"])
+    return Policy(agent, spec, observations, actions)
+
+
+def watched(config: DictConfig, pictures: bool) -> gym.Env:
+    """One environment of a configuration, which gives pictures of itself where it can and they are wanted."""
+    build = partial(single, environment(config), imports=list(config.env.imports))
+    kwargs = plain(config.env.kwargs)
+    env = build(kwargs=kwargs)
+    if not pictures or "rgb_array" not in env.metadata.get("render_modes", ()):
+        return env
+    env.close()
+    try:
+        env = build(kwargs=kwargs | {"render_mode": "rgb_array"})
+        env.reset()
+        env.render()
+    except (EnvError, DependencyNotInstalled) as error:
+        warn(f"no pictures of {config.env.id}: {error}")
+        return build(kwargs=kwargs)
+    return env
+
+
+def _device_problems(config: DictConfig) -> list[str]:
+    try:
+        find_device(config.device)
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+def _environment_problems(config: DictConfig) -> list[str]:
+    try:
+        with contextlib.closing(single(environment(config), plain(config.env.kwargs), list(config.env.imports))) as env:
+            check_env(env)
+    except EnvError as error:
+        return [str(error)]
+    return []
+
+
+CHECKS = (_device_problems, _environment_problems)  # of a sound configuration
+
+
+def warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def plain(node: Any) -> dict:
+    return dict(OmegaConf.to_container(node, resolve=True))  # type: ignore[arg-type]
