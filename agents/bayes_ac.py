@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bayesrl.actors import Actors
 from bayesrl.agent import EnvSpec, Forecast, Transition
 from bayesrl.capture import captured
-from bayesrl.posteriors import Batch, Learner
+from bayesrl.posteriors import Batch, Learner, Posterior
 from bayesrl.replay import Replay
 from bayesrl.scaling import Scaling
 from bayesrl.td import Polyak, bellman
@@ -147,7 +147,7 @@ class BayesAC(nn.Module):
             )
         return info
 
-    def value(self, posterior: Learner, x: Tensor, action: Tensor) -> Tensor:
+    def value(self, posterior: Posterior, x: Tensor, action: Tensor) -> Tensor:
         """Draw z_k at inputs x [B, D] with the actions k, [K, B, A] -> scaled values [K, B]."""
         joined = torch.cat([x.expand(len(action), *x.shape), action], -1)
         return posterior.likelihood.mean(posterior.functions(self.z)(joined))[..., 0]

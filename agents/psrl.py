@@ -47,6 +47,8 @@ class PSRL(nn.Module):
     """
 
     signature = staticmethod(signature)
+    learned: Tensor
+    ended: Tensor
 
     def __init__(
         self,

@@ -186,7 +186,7 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
 def wrappers(config: DictConfig) -> list:
     """What `env.wrappers` lists, in plain values."""
     given = OmegaConf.select(config, "env.wrappers")
-    return list(OmegaConf.to_container(given, resolve=True)) if OmegaConf.is_list(given) else []
+    return list(OmegaConf.to_container(given, resolve=True)) if OmegaConf.is_list(given) else []  # type: ignore[arg-type]
 
 
 def parse(text: str, problems: list[str]) -> Override | None:
@@ -240,8 +240,8 @@ def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
     """The options of each group, inside an initialised Hydra."""
     loader = GlobalHydra.instance().config_loader()
     out = {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
-    for place in (*config_dirs, *packaged()):
-        for path in Path(place).glob("*/*.yaml"):
+    for place in [*map(Path, config_dirs), *packaged()]:
+        for path in place.glob("*/*.yaml"):
             out[path.parent.name] = sorted({*out.get(path.parent.name, []), path.stem})
     return out
 
@@ -320,7 +320,7 @@ def settings(config: DictConfig) -> dict[str, bool | float | str]:
 
 
 def _search(config_dirs: Sequence[str]) -> list[str]:
-    places = ",".join(f"'file://{Path(place).resolve()}'" for place in (*config_dirs, *packaged()))
+    places = ",".join(f"'file://{place.resolve()}'" for place in [*map(Path, config_dirs), *packaged()])
     return [f"hydra.searchpath=[{places}]"] if places else []
 
 

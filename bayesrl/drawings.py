@@ -43,8 +43,8 @@ def reliability(pit: Tensor) -> dict[str, Image]:
     panel = Panel(canvas, (60, 50, 400, 360), (0, 1), (0, 1), "share of returns below", "predicted quantile")
     # What 90 % of calibrated forecasters show after so many episodes, at each level for itself.
     half = [1.645 * (p * (1 - p) / len(pit)) ** 0.5 for p in level]
-    sides = [[min(max(p + s * h, 0.0), 1.0) for p, h in zip(level, half, strict=True)] for s in (-1, 1)]
-    panel.band(level, *sides)
+    below, above = ([min(max(p + s * h, 0.0), 1.0) for p, h in zip(level, half, strict=True)] for s in (-1, 1))
+    panel.band(level, below, above)
     panel.line((0, 1), (0, 1), INK, 1)
     panel.line(level, observed, RED)
     panel.key(("observed", RED), ("calibrated, 90 %", FAINT))

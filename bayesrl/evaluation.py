@@ -87,5 +87,6 @@ def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int, limit: 
             played[i] = share[i]
             returns.append(float(envs.returns[i]))
             lengths.append(int(envs.lengths[i]))
-    first = Recording(*(torch.stack(part) for part in zip(*steps, strict=True)), terminated)
+    asked, answered, paid = (torch.stack(part) for part in zip(*steps, strict=True))
+    first = Recording(asked, answered, paid, terminated)
     return Evaluation(np.array(returns), np.array(lengths), first)

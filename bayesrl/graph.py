@@ -219,7 +219,7 @@ def _write_onnx(model: nn.Module, given: tuple[Tensor, ...], place: Path | io.By
         optimize=True,
     )
     assert program is not None
-    program.save(place, external_data=False)
+    program.save(place, external_data=False)  # type: ignore[arg-type]  # writes into a buffer too
 
 
 def _read_onnx(path: Path) -> Callable:

@@ -75,7 +75,7 @@ class Policy:
         Raises:
             ValueError: an agent without a posterior over values.
         """
-        posterior = getattr(self.agent, "posterior", None)
+        posterior: Any = getattr(self.agent, "posterior", None)
         if self.spec.bounds is not None or not (hasattr(posterior, "expected") and hasattr(self.agent, "scaling")):
             raise ValueError(
                 f"got a draw of {type(self.agent).__name__}, wanted an agent with a posterior over values, such as "

@@ -113,9 +113,8 @@ class Replay(nn.Module):
         """Store one step of every environment, over the oldest one when full."""
         i = self.rows % self.T
         _, action, reward, terminated, truncated, _, valid, _ = transition
-        numbers = (reward, terminated.float(), (terminated | truncated).float(), valid.float())
-        if not self.continuous:
-            numbers = (*numbers, action.float())
+        numbers = [reward, terminated.float(), (terminated | truncated).float(), valid.float()]
+        numbers += [] if self.continuous else [action.float()]
         facts = [torch.stack(numbers, -1)] + [action] * self.continuous
         facts += [tags.float()] * (tags.shape[1] > 0)
         self.facts[i] = torch.cat(facts, -1) if len(facts) > 1 else facts[0]

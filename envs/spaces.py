@@ -152,8 +152,8 @@ def from_json(node: dict) -> Space:
         case {"kind": "OneHot", "shape": shape}:
             return OneHot(tuple(shape))
         case {"kind": "Box", "low": low, "high": high, "shape": shape, "dtype": dtype}:
-            ends = (_unbound(low, -np.inf, shape), _unbound(high, np.inf, shape))
-            return Box(*(end.astype(dtype) for end in ends), shape=tuple(shape), dtype=np.dtype(dtype))
+            least, most = (_unbound(end, side, shape).astype(dtype) for end, side in ((low, -np.inf), (high, np.inf)))
+            return Box(least, most, tuple(shape), np.dtype(dtype))
         case {"kind": "Dict", "spaces": spaces}:
             return Dict({key: from_json(part) for key, part in spaces.items()})
         case {"kind": "Tuple", "spaces": spaces}:

@@ -34,24 +34,24 @@ class OpaqueError(Exception):
     """A value that is neither plain nor known."""
 
 
-def capture(vec_env: VectorEnv) -> dict | None:
-    """The state of `vec_env`, or None where part of it cannot be read: physics engines, open windows, connections.
+def capture(env: VectorEnv | gym.Env) -> dict | None:
+    """The state of `env`, or None where part of it cannot be read: physics engines, open windows, connections.
 
     An environment with get_state() -> dict and set_state(dict) speaks for itself; its np_random is saved anyway. Worker
     processes capture their environments themselves: a layer with states() -> dict or None and restore(dict).
     """
     try:
-        return {"layers": _capture(vec_env, {})}
+        return {"layers": _capture(env, {})}
     except (OpaqueError, RecursionError):
         return None
 
 
-def restore(vec_env: VectorEnv, state: dict) -> None:
+def restore(env: VectorEnv | gym.Env, state: dict) -> None:
     """Put `state` back into an environment made the same way; afterwards it steps as the captured one did."""
-    got, wanted = _kinds(state["layers"]), _kinds(_skeleton(vec_env))
+    got, wanted = _kinds(state["layers"]), _kinds(_skeleton(env))
     if got != wanted:
         raise ValueError(f"got the state of {got}, wanted one of {wanted}; make the environments as they were captured")
-    _restore(vec_env, state["layers"], {})
+    _restore(env, state["layers"], {})
 
 
 # --- layers --------------------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def _skeleton(env: Any) -> list[dict]:
 
 
 def _capture(env: Any, seen: dict) -> list[dict]:
-    out = []
+    out: list[dict] = []
     for layer, saved in zip(_layers(env), _skeleton(env), strict=True):
         if _far(layer):
             saved["workers"] = layer.states()

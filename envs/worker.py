@@ -88,7 +88,7 @@ def serve(index: int, name: str, creator: Callable[[], gym.Env], pipe: Connectio
     try:
         env = creator()
         space = env.observation_space
-        scratch = create_empty_array(space, 1)
+        scratch: Any = create_empty_array(space, 1)
         while True:
             command, argument = pipe.recv()
             answer: Any = None

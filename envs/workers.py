@@ -46,7 +46,8 @@ class Workers(VectorEnv):
 
     def __init__(self, creators: Sequence[Creator], timeout: float | None = None, restarts: int = 0) -> None:
         self.creators, self.timeout, self.restarts = creators, timeout, restarts
-        self.num_envs, self.seed, self.steps = len(creators), None, 0
+        self.num_envs, self.steps = len(creators), 0
+        self.seed: int | None = None
         self.breaks = [deque[int](maxlen=restarts + 1) for _ in creators]  # the steps of the newest ones
         self.broke = [0] * self.num_envs  # ever
         self.context = multiprocessing.get_context()
@@ -218,7 +219,8 @@ class Workers(VectorEnv):
 
     def _batch(self, obs: Sequence) -> Any:
         space = self.single_observation_space
-        return concatenate(space, obs, create_empty_array(space, self.num_envs))
+        empty: Any = create_empty_array(space, self.num_envs)
+        return concatenate(space, obs, empty)
 
     def _infos(self, infos: Sequence[dict], why: dict[int, str]) -> dict:
         out: dict = {}
