@@ -66,7 +66,7 @@ class BayesDQN(nn.Module):
         if spec.bounds is not None:
             raise ValueError(
                 f"got continuous actions of {spec.actions} numbers, wanted discrete ones, because Q-learning compares "
-                "all of them: choose agent=psrl, or wrap the environment so that it offers a few representative ones"
+                "all of them: choose agent=bayes_ac or agent=psrl, or wrap the environment to offer a few actions"
             )
         if batch_size < 1 or capacity < 1:
             raise ValueError(f"got batch_size={batch_size}, capacity={capacity}, wanted at least 1 of each")
