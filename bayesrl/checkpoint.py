@@ -95,8 +95,9 @@ class Checkpoints:
             self.rows = state["replay_rows"]
             return state
         raise CheckpointError(
-            "; ".join(problems)
-            or f"got {self.run_dir}, which has no checkpoint, wanted a run directory of bayesrl.train"
+            "; ".join(problems) + "; no older one is left: without it resume begins anew"
+            if problems
+            else f"got {self.run_dir}, which has no checkpoint, wanted a run directory of bayesrl.train"
         )
 
     def forget_after(self, step: int) -> None:

@@ -147,9 +147,6 @@ LAYOUT = {
 }
 
 
-TOLD = ("train/", "model/")  # how tags begin that an agent may add, with or without a line in TAGS
-
-
 class Logger:
     """Writes rows of scalars, each on disk when `log` returns.
 
@@ -187,12 +184,12 @@ class Logger:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Write one row: `step` in transitions, values by tag; those that are not finite are left out.
 
+        Tags without a line in TAGS, such as what a user's own agent tells, get a column of their own.
+
         Raises:
-            KeyError: a tag without an explanation in TAGS that is not what an agent told.
             CheckpointError: the disk is full.
         """
-        own = {tag: f"Told by the agent: {tag}." for tag in values if tag not in TAGS and tag.startswith(TOLD)}
-        _known(values, TAGS | own, "TAGS")
+        own = {tag: f"Told by the agent: {tag}." for tag in values if tag not in TAGS}
         self.last_step = step
         if not own.keys() <= set(self._tags):
             self._rewrite(_rows(self.table, step), own)
@@ -225,7 +222,7 @@ class Logger:
     def _rewrite(self, rows: list[dict[str, str]], more: Iterable[str] = ()) -> None:
         """The table anew, with columns for all that `rows` hold and for `more`."""
         told = dict.fromkeys((*(tag for row in rows for tag in row), *more))
-        self._tags += [tag for tag in told if tag.startswith(TOLD) and tag not in self._tags]
+        self._tags += [tag for tag in told if tag not in ("step", *self._tags)]
         text = io.StringIO(newline="")
         csv.writer(text).writerows(
             [["step", *self._tags], *([row["step"], *(row.get(tag, "") for tag in self._tags)] for row in rows)]

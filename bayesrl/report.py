@@ -64,7 +64,7 @@ def report(argv: list[str]) -> int:
         print(f"left out: {path}: {reason}")
     if not runs:
         raise ConfigError(
-            [f"got {len(skipped)} directories, wanted at least one run that is finished and knows {metric}"]
+            [f"got no run that is finished and knows {metric}, wanted one or more: look at the reasons above"]
         )
     compared = compare(runs, metric)
     for comparison in compared:

@@ -32,6 +32,8 @@ def fresh(run_dir: str | None, env_id: str) -> Path:
     Raises:
         ConfigError: it cannot be written.
     """
+    if run_dir is not None and Path(run_dir).is_file():
+        raise ConfigError([f"got run_dir={run_dir}, which is a file, wanted a directory: give another name"])
     try:
         if run_dir is not None:
             Path(run_dir).mkdir(parents=True, exist_ok=True)

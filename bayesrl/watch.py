@@ -62,6 +62,8 @@ def watch(argv: list[str]) -> int:
     if not words["run"]:
         raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
     run_dir, mode = Path(words["run"]), words["mode"]
+    if words["out"] and mode in ("window", "terminal"):
+        raise ConfigError([f"got out={words['out']} with mode={mode}, wanted one of them: a film has mode=video"])
     if mode == "auto":
         mode = "video" if words["out"] else "window" if has_display() else "terminal"
     if mode == "video":

@@ -50,6 +50,7 @@ def test_no_step_is_doubled(run: Path) -> None:
 
 def test_metrics_agree_with_tensorboard(run: Path) -> None:
     board, table = events(run), rows(run)
+    assert list(table[0]) == ["step", *TAGS]  # nothing of ours lacks a line of explanation
     for tag in TAGS:
         told = {int(row["step"]): float(row[tag]) for row in table if row[tag]}
         drawn = {event.step: event.value for event in board.Scalars(tag)} if tag in board.Tags()["scalars"] else {}
@@ -93,18 +94,16 @@ def test_what_an_agent_tells_beside_the_usual_is_written_and_kept(tmp_path: Path
     logger.log(2, {"train/loss": 2.0, "train/banana": 20.0})
     logger.close()
     logger = Logger(tmp_path, 2)
-    logger.log(3, {"train/banana": 30.0, "model/pear": 3.0})
+    logger.log(3, {"train/banana": 30.0, "my/pear": 3.0})
     logger.close()
-    found = [(row["step"], row["train/loss"], row["train/banana"], row["model/pear"]) for row in rows(tmp_path)]
+    found = [(row["step"], row["train/loss"], row["train/banana"], row["my/pear"]) for row in rows(tmp_path)]
     assert found == [("1", "1.0", "", ""), ("2", "2.0", "20.0", ""), ("3", "", "30.0", "3.0")]
     board = EventAccumulator(str(tmp_path)).Reload()
     assert board.SummaryMetadata("train/banana").summary_description == "Told by the agent: train/banana."
 
 
-def test_unknown_tags_are_refused_and_numbers_that_are_not_finite_left_out(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     logger = Logger(tmp_path)
-    with pytest.raises(KeyError, match="add it there"):
-        logger.log(1, {"uncertainty/banana": 1.0})
     logger.log(2, {"train/loss": float("nan"), "train/nll": 0.1})
     logger.close()
     assert [(row["train/loss"], row["train/nll"]) for row in rows(tmp_path)] == [("", "0.1")]

@@ -76,8 +76,8 @@ class LastLayer(WeightSpace):
             raise ValueError("got a dueling network, wanted outputs that are regressions of their own: network=mlp")
         if not isinstance(likelihood, Gaussian | LearnedGaussian):
             raise ValueError(
-                f"got the likelihood {type(likelihood).__name__}, wanted gaussian or learned_gaussian: for others the "
-                "regression has no exact answer"
+                f"got the likelihood {type(likelihood).__name__}, wanted gaussian or learned_gaussian, because the "
+                "regression has no exact answer for others: choose another posterior where this likelihood is needed"
             )
         K, D = network.head_outputs, network.features_out + 1
         self.network, self.horizon, self.draws = network, horizon, draws
