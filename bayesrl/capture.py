@@ -26,6 +26,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
+from bayesrl.product import rewritten
+
 FIRST = 15.0  # how many times as long as tracing a function it takes to compile it for the first time
 LEAST = 5.0  # seconds that compiling takes at the least
 
@@ -111,7 +113,8 @@ class Captured:
         given: list[Any] = [*self.example, *self.state]
         with torch.no_grad(), kept(self.module), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's own, which say nothing of the function
-            self.run = inductor(self.graph, given, options={"size_asserts": False, "alignment_asserts": False})
+            options = {"size_asserts": False, "alignment_asserts": False}
+            self.run = inductor(rewritten(self.graph, given), given, options=options)
             self(*self.example)
             if given[0].is_cuda:
                 self.run = replayed(self.run, given, len(self.example))

@@ -11,8 +11,9 @@ from torch import Tensor
 class Adam(torch.optim.Optimizer):
     """Adam (Kingma & Ba, 2015), the same numbers as `torch.optim.Adam`.
 
-    The step count is a tensor on the parameters' device and every operation is a foreach one; torch's own refuses
-    `capturable=True` on a CPU, and its fused kernel cannot be traced.
+    The powers of beta are tensors on the parameters' device and every operation is a foreach one; torch's own refuses
+    `capturable=True` on a CPU, its fused kernel cannot be traced, and a power in a compiled loop is taken anew for each
+    vector of weights.
 
     Arguments:
         params: an iterable of parameters, all on one device.
@@ -30,7 +31,8 @@ class Adam(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 zeros = torch.zeros_like(p, requires_grad=False)
-                self.state[p] = {"step": zeros.new_zeros(()), "m": zeros, "v": zeros.clone()}
+                one = zeros.new_ones(())
+                self.state[p] = {"m": zeros, "v": zeros.clone(), "beta1^t": one, "beta2^t": one.clone()}
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -40,17 +42,18 @@ class Adam(torch.optim.Optimizer):
             if not params:
                 continue
             grads = [p.grad for p in params]
-            m, v, steps = ([self.state[p][name] for p in params] for name in ("m", "v", "step"))
-            torch._foreach_add_(steps, 1)
-            t = steps[0]
+            m, v, *powers = ([self.state[p][name] for p in params] for name in ("m", "v", "beta1^t", "beta2^t"))
+            torch._foreach_mul_(powers[0], beta1)
+            torch._foreach_mul_(powers[1], beta2)
+            power1, power2 = powers[0][0], powers[1][0]
             torch._foreach_lerp_(m, grads, 1 - beta1)
             torch._foreach_mul_(v, beta2)
             torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
             root = torch._foreach_sqrt(v)
-            torch._foreach_div_(root, (1 - beta2**t).sqrt())
+            torch._foreach_mul_(root, (1 - power2).rsqrt())
             torch._foreach_add_(root, eps)
             update = torch._foreach_div(m, root)
-            torch._foreach_mul_(update, -group["lr"] / (1 - beta1**t))
+            torch._foreach_mul_(update, -group["lr"] / (1 - power1))
             torch._foreach_add_(params, update)
 
     def load_state_dict(self, state_dict: dict) -> None:

@@ -146,7 +146,8 @@ class Replay(nn.Module):
             name: self.columns[name].flatten(0, 1) for name in ("obs", "next_obs", "next_mask") if name in self.columns
         }
         steps = torch.arange(self.n_step, device=index.device)[:, None]
-        window = (index + steps * self.E) % (self.T * self.E)  # [n_step, B]
+        window = index + steps * self.E  # [n_step, B]
+        window = torch.where(window < self.T * self.E, window, window - self.T * self.E)
         facts = self.facts.flatten(0, 1)[window]
         rewards, terminated, done, valid = facts[..., : len(FACTS)].unbind(-1)
         action = facts[0, :, len(FACTS) : self.first]

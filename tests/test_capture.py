@@ -38,11 +38,11 @@ POSTERIORS: dict[str, Callable[..., Learner]] = {
 }  # fmt: skip
 
 
-def filled(make: Callable[..., Learner], masked: bool = False, **parts: object) -> BayesDQN:
+def filled(make: Callable[..., Learner], masked: bool = False, batch: int = 16, **parts: object) -> BayesDQN:
     """An agent of two environments with 60 random transitions in memory."""
     torch.manual_seed(0)
     spec = EnvSpec((3,), torch.float32, 2, 2, masked=masked)
-    agent = BayesDQN(spec, make(mlp((3,), 2, hidden=[16])), capacity=100, batch_size=16, learning_starts=1, **parts)  # type: ignore[arg-type]
+    agent = BayesDQN(spec, make(mlp((3,), 2, hidden=[16])), capacity=100, batch_size=batch, learning_starts=1, **parts)  # type: ignore[arg-type]
     false = torch.zeros(2, dtype=torch.bool)
     for i in range(30):
         agent.observe(

@@ -11,8 +11,8 @@ FLOORS = [
     {"bayesrl.posteriors"},
     {
         "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.history", "bayesrl.scaling", "bayesrl.replay",
-        "bayesrl.capture", "bayesrl.worlds", "bayesrl.prequential", "bayesrl.dynamics", "bayesrl.propagation",
-        "bayesrl.planning", "bayesrl.mpc", "bayesrl.actors",
+        "bayesrl.capture", "bayesrl.product", "bayesrl.worlds", "bayesrl.prequential", "bayesrl.dynamics",
+        "bayesrl.propagation", "bayesrl.planning", "bayesrl.mpc", "bayesrl.actors",
         "bayesrl.active", "bayesrl.calibration", "bayesrl.interpretation", "bayesrl.figures",
         "bayesrl.raster", "bayesrl.diagnostics", "bayesrl.aggregate", "bayesrl.charts",
     },
