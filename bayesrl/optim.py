@@ -58,8 +58,11 @@ class Adam(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Put back a state in place, so that a captured update sees it."""
-        params = [p for group in self.param_groups for p in group["params"]]
+        places = [(p, group["betas"]) for group in self.param_groups for p in group["params"]]
         with torch.no_grad():
-            for i, p in enumerate(params):
+            for i, (p, betas) in enumerate(places):
+                saved = state_dict["state"][i]
+                if "step" in saved:  # of an earlier version
+                    saved = saved | {f"beta{k}^t": beta ** saved["step"] for k, beta in enumerate(betas, 1)}
                 for name, value in self.state[p].items():
-                    value.copy_(state_dict["state"][i][name])
+                    value.copy_(saved[name])

@@ -4,9 +4,10 @@
 
 #pragma GCC optimize("fp-contract=fast")  // a product and a sum are one operation
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -15,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-using torch::stable::Tensor;
+using at::Tensor;
 
 constexpr int LANES = 16, COLUMNS = 2 * LANES, ROWS = 8;
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -107,16 +108,16 @@ void pack(const float* b, int64_t row, int64_t column, int64_t K, int64_t width,
     for (int64_t k = j < wide ? K16 : 0; k < K; k++) panel[k * COLUMNS + j] = b[k * row + j * column];
 }
 
-Tensor product(Tensor a, Tensor b, std::optional<Tensor> bias, bool relu) {
+Tensor product(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bias, bool relu) {
   const int64_t dim = a.dim(), M = a.size(dim - 2), K = a.size(dim - 1), N = b.size(dim - 1);
   const int64_t batches = dim == 3 ? a.size(0) : 1;
-  Tensor y = dim == 3 ? torch::stable::new_empty(a, {batches, M, N}) : torch::stable::new_empty(a, {M, N});
+  Tensor y = dim == 3 ? at::empty({batches, M, N}, a.options()) : at::empty({M, N}, a.options());
   float* out = y.mutable_data_ptr<float>();
   const Matrices left(a), right(b), added = bias ? Matrices(*bias) : Matrices();
   const int64_t panels = (N + COLUMNS - 1) / COLUMNS;
 
   const int64_t grain = 1 + 1'000'000 / (1 + M * K * COLUMNS);
-  torch::stable::parallel_for(0, batches * panels, grain, [&](int64_t from, int64_t to) {
+  at::parallel_for(0, batches * panels, grain, [&](int64_t from, int64_t to) {
     thread_local std::vector<float> memory;
     memory.resize((K + 1) * COLUMNS);
     float *across = memory.data(), *panel = across + COLUMNS;
@@ -139,5 +140,5 @@ Tensor product(Tensor a, Tensor b, std::optional<Tensor> bias, bool relu) {
   return y;
 }
 
-STABLE_TORCH_LIBRARY(bayesrl, m) { m.def("product(Tensor a, Tensor b, Tensor? bias, bool relu) -> Tensor"); }
-STABLE_TORCH_LIBRARY_IMPL(bayesrl, CPU, m) { m.impl("product", TORCH_BOX(&product)); }
+TORCH_LIBRARY(bayesrl, m) { m.def("product(Tensor a, Tensor b, Tensor? bias, bool relu) -> Tensor"); }
+TORCH_LIBRARY_IMPL(bayesrl, CPU, m) { m.impl("product", product); }

@@ -50,3 +50,20 @@ def test_state_is_restored_in_place() -> None:
 def test_arguments_are_checked(arguments: dict) -> None:
     with pytest.raises(ValueError, match="wanted lr > 0"):
         Adam([nn.Parameter(torch.ones(1))], **arguments)
+
+
+def test_a_state_of_an_earlier_version_is_understood() -> None:
+    """It counted steps, where powers of beta are kept now: the steps that follow are the same to rounding."""
+    torch.manual_seed(0)
+    p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    new, old = Adam([p]), Adam([q])
+    for _ in range(5):
+        p.grad = torch.randn(3)
+        new.step()
+    state = {name: new.state[p][name].clone() for name in ("m", "v")} | {"step": torch.tensor(5.0)}
+    old.load_state_dict({"state": {0: state}, "param_groups": []})
+    q.data.copy_(p)
+    p.grad = q.grad = torch.randn(3)
+    new.step()
+    old.step()
+    torch.testing.assert_close(p, q, rtol=1e-6, atol=0)
