@@ -1,4 +1,4 @@
-"""How right a posterior is where the truth is known: `python tests/benchmarks/joint_nll.py 10:100 2:20`.
+"""How right a posterior is where the truth is known: `python tests/benchmarks/joint_nll.py 10:100 2:20 [NAME ...]`.
 
 In the manner of The Neural Testbed (Osband et al., 2022): a teacher, a random ReLU network D-50-50-1 of unit size,
 gives N noisy targets, sd .3, at inputs from Normal(0, I_D). The same network with a posterior is taught them for 1,000
@@ -65,11 +65,13 @@ def score(make: Callable, D: int, N: int, seed: int) -> tuple[float, float, floa
 
 def main() -> None:
     torch.set_num_threads(1)
-    for problem in sys.argv[1:] or ["10:100"]:
+    problems, names = ([word for word in sys.argv[1:] if (":" in word) == yes] for yes in (True, False))
+    for problem in problems or ["10:100"]:
         D, N = map(int, problem.split(":"))
         print(f"\n| D = {D}, N = {N} | tau = 1 | tau = 10 | tau = 10, dyadic | an update |\n|---|---|---|---|---|")
         base = 0.0
-        for name, make in POSTERIORS.items():
+        for name in ["point", *names] if names else POSTERIORS:
+            make = POSTERIORS[name]
             scores = list(zip(*(score(make, D, N, seed) for seed in SEEDS), strict=True))
             seconds = statistics.median(scores[-1])
             base = base or seconds

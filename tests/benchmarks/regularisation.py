@@ -36,6 +36,7 @@ from bayesrl.posteriors import (
     Point,
 )
 from bayesrl.posteriors.fit import predictive_nll
+from bayesrl.posteriors.sgmcmc import SGHMC, SGLD, AdamLangevin
 
 SIGMA, UPDATES, SEEDS = 0.3, 1000, range(100, 110)
 ADAM = partial(Adam, lr=2e-3)
@@ -52,7 +53,10 @@ POSTERIORS: dict[str, Callable] = {  # targets have size 1, and so have prior fu
     "laplace_diagonal": partial(LaplaceDiagonal, optimizer=ADAM),
     "dropout": partial(Dropout, optimizer=ADAM),
     "concrete_dropout": partial(ConcreteDropout, optimizer=ADAM),
+    "sgld": partial(SGMCMC, optimizer=partial(SGLD, lr=1e-3)),
     "psgld": SGMCMC,
+    "sghmc": partial(SGMCMC, optimizer=partial(SGHMC, lr=3e-4, friction=0.03)),
+    "langevin": partial(SGMCMC, optimizer=partial(AdamLangevin, lr=1e-3)),
 }
 
 
