@@ -9,7 +9,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from bayesrl import product
 from bayesrl.capture import Captured
 from bayesrl.network import mlp
-from bayesrl.posteriors import Ensemble, Hypermodel
+from bayesrl.posteriors import SGMCMC, Ensemble, Hypermodel
 
 SIZES = [(8, 1, 1), (128, 128, 128), (40, 129, 33), (13, 17, 31), (64, 3, 258), (9, 200, 2), (1, 5, 64)]
 
@@ -67,9 +67,9 @@ def test_without_avx512_or_a_compiler_the_graph_stays(monkeypatch: pytest.Monkey
     assert product.rewritten(module, given) is module
 
 
-@pytest.mark.parametrize("posterior", [Hypermodel, Ensemble])
+@pytest.mark.parametrize("posterior", [Hypermodel, Ensemble, SGMCMC])
 def test_the_update_with_the_kernel_is_the_update(posterior: type) -> None:
-    """Losses within 1e-4 of their size over ten updates of a network whose layers pay."""
+    """Losses within 1e-4 of their size over ten updates of a network whose layers pay, the noise of chains the same."""
     eager, compiled = twins(filled(lambda _: posterior(mlp((3,), 2, hidden=[64, 64])), batch=64))
     z = compiled.posterior.index(compiled.posterior.draws)
     compiled.step = Captured(compiled.update, compiled, compiled.replay.index(64), z)
