@@ -30,6 +30,7 @@ from bayesrl.product import rewritten
 
 FIRST = 15.0  # how many times as long as tracing a function it takes to compile it for the first time
 LEAST = 5.0  # seconds that compiling takes at the least
+SHARE = 0.6  # of the uncompiled graph's time that the compiled one takes, or less
 
 
 def captured(
@@ -59,7 +60,7 @@ def captured(
             return function
         graph = Captured(function, module, *example)
         cost = graph.cost()
-        if calls < math.inf and calls * (eager - graph.seconds()) < cost:
+        if calls < math.inf and calls * (eager - SHARE * graph.seconds()) < cost:
             return function
         say(f"compiling {name}, about {cost:.0f} s, once")
         graph.compile()
