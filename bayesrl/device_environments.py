@@ -62,6 +62,10 @@ class DeviceEnvironments(Environments):
         return self._read
 
     @property
+    def began(self) -> list[int]:
+        return self.start.nonzero()[:, 0].tolist()
+
+    @property
     def ended(self) -> int:
         return int(self._count)
 

@@ -47,6 +47,7 @@ class Environments:
         spec: what an agent must know.
         obs: current observations, [E, *shape].
         start: whether `obs` begins an episode, [E] bool.
+        began: the environments where it does, on the host.
         mask: actions allowed now, [E, A] bool, or None.
         finished: episodes that the last step ended.
         made: transitions that the last step made, those of environments that were only reset left out.
@@ -74,7 +75,7 @@ class Environments:
         self._prepare()
 
     def _prepare(self) -> None:
-        self._ended, self._finished = 0, list[Episode]()
+        self._ended, self._finished, self._began = 0, list[Episode](), list[int]()
         self._returns = np.zeros((3, self.env.num_envs))  # undiscounted, discounted, next discount
         self._lengths = np.zeros(self.env.num_envs, dtype=np.int64)
         self._stage = [Staging(self.device) for _ in range(2)]
@@ -82,6 +83,10 @@ class Environments:
     @property
     def finished(self) -> list[Episode]:
         return self._finished
+
+    @property
+    def began(self) -> list[int]:
+        return self._began
 
     @property
     def ended(self) -> int:
@@ -109,6 +114,7 @@ class Environments:
         flat = self._flat(obs)
         self._check(flat)
         self._begin(everywhere)
+        self._began = [*range(self.env.num_envs)]
         self._set(self._stage[0](flat), self._tensor(everywhere), self._mask(infos), ~everywhere)
 
     def step(self, action: Tensor) -> Transition:
@@ -225,7 +231,8 @@ class Environments:
             for i in np.flatnonzero(ended)
         ]
         self._ended += len(self._finished)
-        if self._finished or start.any():
+        self._began = np.flatnonzero(start).tolist()
+        if self._finished or self._began:
             self._begin(start | ended)
 
     def _begin(self, where: np.ndarray) -> None:
@@ -250,6 +257,7 @@ class Environments:
         self.steps = state["steps"]
         self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"], dtype=np.int64)
         obs, start, mask = state["obs"].to(self.device), state["start"].to(self.device), state["mask"]
+        self._began = state["start"].nonzero()[:, 0].tolist()
         self._set(obs, start, None if mask is None else mask.to(self.device), np.array(state["done"]))
 
 

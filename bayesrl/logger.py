@@ -23,6 +23,7 @@ from torch.utils.tensorboard.summary import custom_scalars, hparams, make_histog
 
 from bayesrl.aggregate import Interval
 from bayesrl.checkpoint import CheckpointError, replace
+from bayesrl.raster import png
 
 TAGS: dict[str, str] = {
     "rollout/ep_rew_mean": "Undiscounted return, mean of the last 100 training episodes; explores, so it trails eval/mean_reward.",
@@ -238,10 +239,8 @@ class Logger:
         return Summary.Value(tag=tag, histo=histogram, metadata=self._metadata(tag, "histograms", HISTOGRAMS))
 
     def _image(self, tag: str, picture: Image) -> Summary.Value:
-        png = io.BytesIO()
-        picture.save(png, "PNG")
         image = Summary.Image(
-            height=picture.height, width=picture.width, colorspace=3, encoded_image_string=png.getvalue()
+            height=picture.height, width=picture.width, colorspace=3, encoded_image_string=png(picture)
         )
         return Summary.Value(tag=tag, image=image, metadata=self._metadata(tag, "images", IMAGES))
 

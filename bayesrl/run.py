@@ -126,6 +126,7 @@ class Run:
         self.cuts: list[int] = []  # replay rows after which a resumption began new episodes
         self._warned = False
         self._row = (0.0, 0)
+        self._due = 0  # transitions at which something happens next
         self.drawn = -1
         self.recorded: Recording | None = None  # an episode of the last evaluation
 
@@ -202,18 +203,24 @@ class Run:
 
     def _events(self, made: int) -> None:
         now = self.rollout.transitions
+        if now < self._due:
+            return
         due = lambda every: every > 0 and now // every > (now - made) // every  # noqa: E731
-        row = {}
+        cadence, row = self.cadence, {}
+        least = cadence.ROW * self.rollout.envs.env.num_envs
+        log, draw = max(cadence.log, least), cadence.draw and max(cadence.draw, least)
         if self.solve and due(self.solve.every) and self._test(self.solve.episodes)[0] >= self.solve.threshold:
             self.solved_at = self.rollout.episodes
-        if due(self.cadence.evaluate):
-            row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(self.cadence.episodes)
-        if row or due(max(self.cadence.log, self.cadence.ROW * self.rollout.envs.env.num_envs)):
+        if due(cadence.evaluate):
+            row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(cadence.episodes)
+        if row or due(log):
             self._log(row)
-        if due(self.cadence.draw and max(self.cadence.draw, self.cadence.ROW * self.rollout.envs.env.num_envs)):
+        if due(draw):
             self._draw()
-        if due(self.cadence.checkpoint):
+        if due(cadence.checkpoint):
             self.save()
+        rates = (log, draw, cadence.evaluate, cadence.checkpoint, self.solve.every if self.solve else 0)
+        self._due = min(every * (now // every + 1) for every in rates if every > 0)
 
     def _test(self, episodes: int) -> tuple[float, float]:
         seed = self.seed + 1_000_003 * (1 + self.rollout.transitions)

@@ -18,6 +18,7 @@ from bayesrl.calibration import ReturnCalibration
 from bayesrl.environments import Environments
 from bayesrl.evaluation import Recording
 from bayesrl.rollout import Rollout
+from bayesrl.td import at
 
 
 class Tracker:
@@ -43,6 +44,7 @@ class Tracker:
         self.returns: deque[float] = deque(maxlen=100)
         self.lengths: deque[int] = deque(maxlen=100)
         self.steps, self.asked = 0, [-self.GAP] * min(num_envs, self.WATCHED)  # when each was last predicted
+        self.idle = 0  # steps before which none of them is due again
         self.predicted: set[int] = set()  # whose episode, going on, was
         self.start = [float("nan")] * 4  # mean, 5 %, 95 %, standard deviation of the value last predicted
         self.epistemic = float("nan")
@@ -52,18 +54,19 @@ class Tracker:
         seen = agent.see(envs.obs, envs.start, self.recent[-1] if self.recent else None)
         self.recent.append(seen)
         self.steps += 1
-        if self.steps - min(self.asked) < self.GAP:
-            return  # without a look at the device
-        begin = envs.start[: self.WATCHED].nonzero()[:, 0]
-        env = [i for i in begin.tolist() if self.steps - self.asked[i] >= self.GAP]
+        if self.steps < self.idle or not envs.began:
+            return
+        watched = len(self.asked)
+        env = [i for i in envs.began if i < watched and self.steps - self.asked[i] >= self.GAP]
         forecast = agent.forecast(seen[env], self.generator) if env else None
         if forecast is None:
             return
         for i in env:
             self.asked[i] = self.steps
+        self.idle = min(self.asked) + self.GAP
         self.predicted |= {*env}
         value = forecast.q.amax(-1)
-        self.calibration.predict(begin.new_tensor(env), value)
+        self.calibration.predict(torch.tensor(env, device=value.device), value)
         last = value[:, -1]
         band = last.quantile(torch.tensor([0.05, 0.95], device=last.device))
         self.start = torch.stack([last.mean(), *band, last.std(correction=0)]).tolist()
@@ -147,16 +150,16 @@ class Tracker:
         self.lengths.extend(state["lengths"])
         self.start, self.epistemic = state["start"], state["epistemic"]
         self.steps, self.asked = state.get("steps", 0), state.get("asked", self.asked)
+        self.idle = min(self.asked) + self.GAP
         self.predicted = set(state.get("predicted", ()))
 
 
 def spread(forecast: Forecast) -> dict[str, float]:
     """How far draws differ at B states: q [n, B, A] in return units -> numbers by name."""
     q = forecast.q
-    best = q.mean(0).argmax(-1)
-    at_best = q.gather(-1, best.expand(len(q), -1)[..., None])[..., 0]
-    epistemic = at_best.std(0, correction=0).mean()
-    disagreement = (q.argmax(-1) != best).float().mean()
+    at_best = at(q, q.mean(0).argmax(-1).expand(len(q), -1))
+    epistemic = (at_best - at_best.mean(0)).square().mean(0).sqrt().mean()
+    disagreement = (at_best < q.amax(-1)).float().mean()
     size = q.abs().mean()
     collapsed = (epistemic < 1e-3 * size) & (not forecast.degenerate)
     numbers = torch.stack([epistemic, disagreement, collapsed.float(), forecast.kl.to(q.dtype)]).tolist()

@@ -135,16 +135,21 @@ def test_a_histogram_holds_its_numbers(tmp_path: Path) -> None:
 
 
 def test_pictures_go_round(tmp_path: Path) -> None:
+    """Pixel for pixel, of few colours and of more than a palette holds."""
     tag = "uncertainty/map"
+    few, many = Image.new("RGB", (3, 2), "#4477aa"), Image.new("RGB", (20, 15))
+    few.putpixel((2, 1), (1, 2, 3))
+    many.putdata([(i % 256, i // 2, 7 * i % 256) for i in range(300)])
     logger = Logger(tmp_path)
-    logger.draw(10, {}, {tag: Image.new("RGB", (3, 2), "#4477aa")})
+    logger.draw(10, {}, {tag: few})
+    logger.draw(20, {}, {tag: many})
     with pytest.raises(KeyError, match="IMAGES"):
-        logger.draw(20, {}, {"unknown": Image.new("RGB", (1, 1))})
+        logger.draw(30, {}, {"unknown": Image.new("RGB", (1, 1))})
     logger.close()
     board = events(tmp_path)
-    (drawn,) = board.Images(tag)
-    picture = Image.open(io.BytesIO(drawn.encoded_image_string))
-    assert (drawn.step, picture.size, picture.getpixel((2, 1))) == (10, (3, 2), (0x44, 0x77, 0xAA))
+    for drawn, step, picture in zip(board.Images(tag), (10, 20), (few, many), strict=True):
+        seen = Image.open(io.BytesIO(drawn.encoded_image_string)).convert("RGB")
+        assert drawn.step == step and seen.size == picture.size and seen.tobytes() == picture.tobytes()
     assert board.SummaryMetadata(tag).summary_description == IMAGES[tag]
 
 

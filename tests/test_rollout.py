@@ -59,6 +59,7 @@ def play(envs, steps):
     rows = {name: [] for name in (*names, "start")}
     for _ in range(steps):
         rows["start"].append(envs.start.int().tolist())
+        assert envs.began == envs.start.nonzero()[:, 0].tolist()
         transition = envs.step(torch.zeros(envs.spec.num_envs, dtype=torch.int64))
         for name in names:
             rows[name].append(getattr(transition, name).flatten().int().tolist())
@@ -232,7 +233,7 @@ def test_a_device_tells_what_a_host_would(name):
         action = torch.randint(2, (4,), generator=generator)
         for a, b, field in zip(host.step(action), device.step(action), Transition._fields, strict=True):
             assert a is b is None or (torch.equal(a, b) and a.dtype == b.dtype), field
-        assert device.finished == host.finished and device.ended == host.ended
+        assert device.finished == host.finished and device.ended == host.ended and device.began == host.began
         np.testing.assert_array_equal(device.returns, host.returns)
         np.testing.assert_array_equal(device.lengths, host.lengths)
         episodes += len(host.finished)
