@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -143,35 +144,39 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory:
             # Of Q-functions, unless the agent says what its posterior is over.
             signature = getattr(get_object(config.agent["_target_"]), "signature", None)
             shape, outputs = signature(spec) if signature else (spec.shape, spec.actions)
-        with _building("likelihood"):
+        with _building("likelihood", config.likelihood):
             likelihood = instantiate(config.likelihood, _convert_="all")
-        with _building("network"):
+        with _building("network", config.network):
             network = instantiate(config.network, _convert_="all")(
                 shape, outputs, categories=spec.categories, size=likelihood.size
             )
-        with _building("posterior"):
+        with _building("posterior", config.posterior):
             parts["posterior"] = instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(
                 device
             )
         if not memory:
             parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
     for name in ("exploration", "tracking"):
-        with _building(name):
+        with _building(name, config[name]):
             parts[name] = instantiate(config[name], _convert_="all").to(device)
-    with _building("planner"):
+    with _building("planner", config.planner):
         parts["planner"] = instantiate(config.planner, _convert_="all")
-    with _building("agent"):
+    with _building("agent", config.agent):
         agent = instantiate(config.agent, _convert_="all", **cfg.only_accepted(config.agent["_target_"], parts))
         return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
-def _building(name: str) -> Iterator[None]:
-    """Say which part of the configuration cannot be built, and why."""
+def _building(name: str, node: Any = None) -> Iterator[None]:
+    """Say which part of the configuration cannot be built, and why; the settings of its node by their whole names."""
     try:
         yield
     except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if type(cause) is ValueError and node is not None:
+            whole = {path.rpartition(".")[2]: path for path in cfg.leaves(plain(node), name)}
+            told = re.sub(r"(?<![\w.])(\w+)(?==\S)", lambda found: whole.get(found[1], found[1]), str(cause))
+            raise ValueError(told) from error
         if isinstance(cause, TOLD):
             raise cause from error
         why = " ".join(str(cause).split())

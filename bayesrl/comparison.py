@@ -70,12 +70,17 @@ class Group:
                 self._curves[tag] = steps, aggregate.iqm(values, counts)
         return self._curves[tag]
 
-    def solved(self) -> list[int] | None:
-        """Episodes to solve of those runs that solved; None where there was no such rule."""
+    @cached_property
+    def sooner(self) -> Array | None:
+        """Less the episodes to solve, [R], -inf where that did not come; None where there was no such rule."""
         runs = [run for task in self.runs for run in task]
         if any("episodes_to_solve" not in run.result for run in runs):
             return None
-        return [n for run in runs if (n := run.result["episodes_to_solve"]) is not None]
+        return np.array([-np.inf if (n := run.result["episodes_to_solve"]) is None else -float(n) for run in runs])
+
+    def solved(self) -> list[int] | None:
+        """Episodes to solve of those runs that solved; None where there was no such rule."""
+        return None if self.sooner is None else [int(-n) for n in self.sooner[np.isfinite(self.sooner)]]
 
 
 def aligned(runs: Sequence[RunRecord], tag: str) -> tuple[Array, Array]:
@@ -100,7 +105,8 @@ class Comparison:
 
     Attributes:
         title: the environment, or what else they have in common.
-        groups: in the order of their IQM, the best first.
+        groups: the best first, in the order of their IQM; where there was a rule by which a run is solved, of the
+            probability that a run of theirs solves sooner than one of another.
         metric: tag of the score.
         score: what a score is, in words.
     """
@@ -112,6 +118,15 @@ class Comparison:
 
     def __post_init__(self) -> None:
         self.groups = sorted(self.groups, key=lambda group: -float(group.iqm().value))
+        if self.by_episodes:
+            won = {a.name: sum(float(self.improvement(a, b).value) for b in self.groups) for a in self.groups}
+            self.groups = sorted(self.groups, key=lambda group: -won[group.name])
+
+    @property
+    def by_episodes(self) -> bool:
+        """Whether groups are compared by how soon they solved the task, and not by their scores."""
+        solved = [group.solved() for group in self.groups]
+        return self.metric == RETURN and None not in solved and any(solved)
 
     @property
     def one_environment(self) -> bool:
@@ -131,8 +146,16 @@ class Comparison:
             out.append(row)
         return out
 
+    @property
+    def beats(self) -> str:
+        return "solves sooner than" if self.by_episodes else "beats"
+
     def improvement(self, a: Group, b: Group) -> Interval:
-        return aggregate.improvement(a.scores, b.scores, a.counts, b.counts, a.tasks, b.tasks)
+        """P(a run of a beats one of b): solves sooner, where there is a rule for that, or scores higher."""
+        x, y = a.scores, b.scores
+        if self.by_episodes and a.sooner is not None and b.sooner is not None:
+            x, y = a.sooner, b.sooner
+        return aggregate.improvement(x, y, a.counts, b.counts, a.tasks, b.tasks)
 
     def figures(self) -> dict[str, Figure]:
         """By file name without its end."""

@@ -90,16 +90,23 @@ def page(
 def _lead(comparison: Comparison) -> str:
     """The outcome in a sentence or two."""
     best, *others = comparison.groups
-    iqm = comparison.rows()[0]["IQM"]
-    if not others and len(best.scores) == 1:
-        return f"{best.name} on {comparison.title} reached a {comparison.score} of {best.scores[0]:,.4g} with one seed."
+    row, one = comparison.rows()[0], f"{best.name} on {comparison.title}"
+    if comparison.by_episodes:
+        solved = f"(episodes to solve: {row['episodes to solve']})"
+        alone, first = f"{one} solved the task {solved}.", f"{best.name} solved the task soonest {solved}."
+    else:
+        reached = (
+            f"{row['IQM']} (IQM with 95 % interval)" if len(best.scores) > 1 else f"{best.scores[0]:,.4g} with one seed"
+        )
+        alone = f"{one} reached a {comparison.score} of {reached}."
+        first = f"{best.name} scored highest, an IQM of {row['IQM']}."
     if not others:
-        return f"{best.name} on {comparison.title} reached a {comparison.score} of {iqm} (IQM with 95 % interval)."
+        return alone
     sure = comparison.improvement(best, others[0])
     clear = "" if float(sure.low) > 0.5 else " The interval holds one half: these seeds do not tell the two apart."
     return (
-        f"{best.name} scored highest, an IQM of {iqm}. One of its runs beats one of {others[0].name}, the next, with "
-        f"probability {float(sure.value):.2f} [{float(sure.low):.2f}, {float(sure.high):.2f}].{clear}"
+        f"{first} One of its runs {comparison.beats} one of {others[0].name}, the next, with probability "
+        f"{float(sure.value):.2f} [{float(sure.low):.2f}, {float(sure.high):.2f}].{clear}"
     )
 
 
@@ -135,7 +142,7 @@ def _matrix(comparison: Comparison) -> str:
             body += f'<td class="p" style="{style}" title="{interval}">{value:.2f}{shown}</td>'
         body += "</tr>"
     return (
-        '<div class="wide"><table><caption>Probability that a run of the row beats one of the column'
+        f'<div class="wide"><table><caption>Probability that a run of the row {comparison.beats} one of the column'
         f"</caption><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -156,6 +156,9 @@ def batched(space: Space, obs: Any) -> tuple[Any, bool]:
                 raise ValueError(f"got {type(value).__name__}, wanted a tuple of {len(part)} parts")
             return tuple(arrays(inner, each) for inner, each in zip(part, value, strict=True))
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            kind = type(value).__name__
+            raise ValueError(f"got an observation of type {kind}, wanted numbers of shape {list(part.shape or ())}")
         leaves.append((part.shape or (), array))
         return array
 

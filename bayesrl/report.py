@@ -2,7 +2,7 @@
 
 RUNS are run directories and directories that hold some, such as a sweep's. They are grouped by what differs in their
 configurations beside the seed; every number is over seeds, with a 95 % interval from the stratified bootstrap. Prints a
-table, and writes into `out` (the first directory's `report/`)
+table, and writes into `out` (`report/` in the directory, or in the one that holds all of several)
 
     index.html     the page: table, probability of improvement, figures; opens from disk and fetches nothing
     *.svg          its figures (and *.png with `pip install "bayesrl[png]"`)
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -58,7 +59,7 @@ def report(argv: list[str]) -> int:
     places = [Path(word) for word in argv if not word.startswith(("out=", "metric="))]
     if not places:
         raise ConfigError(["got no runs, wanted run directories, or directories that hold some"])
-    metric = options["metric"]
+    metric, out = options["metric"], Path(options["out"] or held(places) / "report")
     runs, skipped = collect(places, metric)
     for path, reason in skipped:
         print(f"left out: {path}: {reason}")
@@ -69,7 +70,6 @@ def report(argv: list[str]) -> int:
     compared = compare(runs, metric)
     for comparison in compared:
         print(f"{comparison.title}, {comparison.score}, with 95 % intervals over seeds\n{table(comparison)}")
-    out = Path(options["out"] or places[0] / "report")
     write(out, runs, compared, [(str(path), reason) for path, reason in skipped])
     print(f"written to {out / 'index.html'}")
     return 0
@@ -91,6 +91,21 @@ def collect(places: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[
             skipped.append((path, str(reason)))
     runs, again = records.distinct(runs)
     return runs, skipped + again
+
+
+def held(places: Sequence[Path]) -> Path:
+    """The directory that holds all of those that are there; the only one itself.
+
+    Raises:
+        ConfigError: only the root of the file system does.
+    """
+    there = [place for place in places if place.is_dir()] or [*places[:1]]
+    if len(there) == 1:
+        return there[0]
+    common = Path(os.path.commonpath([place.resolve() for place in there]))
+    if common == Path(common.anchor):
+        raise ConfigError([f"got {there[0]} and {there[1]} with no directory in common, wanted out=DIR beside them"])
+    return common
 
 
 def compare(runs: Sequence[RunRecord], metric: str) -> list[Comparison]:
@@ -135,7 +150,7 @@ def table(comparison: Comparison) -> str:
     best, *others = comparison.groups
     for other in others:
         value, low, high = (float(part) for part in comparison.improvement(best, other))
-        out.append(f"P({best.name} beats {other.name}) = {value:.2f} [{low:.2f}, {high:.2f}]")
+        out.append(f"P({best.name} {comparison.beats} {other.name}) = {value:.2f} [{low:.2f}, {high:.2f}]")
     return "\n".join(out)
 
 

@@ -129,6 +129,8 @@ def test_dicts_and_masks() -> None:
         policy(both)
     with pytest.raises(ValueError, match="keys"):
         policy({"a": both["a"]}, [True] * 3)
+    with pytest.raises(ValueError, match=r"^got an observation of type str, wanted numbers of shape \[2\]$"):
+        policy({"a": "x", "b": 0}, [True] * 3)
 
 
 def test_a_recurrent_agent_carries_its_window() -> None:

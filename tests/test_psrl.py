@@ -217,6 +217,7 @@ def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None
         ("env=deep_sea",): "use agent=tabular_psrl",
         ("env=pendulum", "likelihood=gaussian"): "WithFlag",
         ("env=pendulum", "planner.elites=200"): "got 200 elites of 100",
+        ("env=pendulum", "planner.horizon=0"): "got planner.horizon=0, planner.candidates=100",
         ("env=pendulum", "posterior=ensemble", "agent.dynamics.temperatures=[1.0]"): "temperatures=[]",
     }.items():
         assert main(["agent=psrl", *words, f"run_dir={tmp_path / 'run'}"]) == 2

@@ -15,7 +15,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from bayesrl.aggregate import Interval
 from bayesrl.charts import Line, against, lines, profiles, strips
 from bayesrl.comparison import aligned
-from bayesrl.report import collect, compare, main
+from bayesrl.config import ConfigError
+from bayesrl.report import collect, compare, held, main
 from bayesrl.runs import RunRecord
 
 TAG = "eval/mean_reward"
@@ -133,6 +134,35 @@ def test_several_environments_are_compared_on_normalised_scores(sweep: Path) -> 
     assert both["hypermodel"].scores.mean() == pytest.approx(0.5)
     assert main([str(sweep)]) == 0
     assert "2_environments_together-profile.svg" in {path.name for path in (sweep / "report").iterdir()}
+
+
+def test_groups_are_ranked_by_episodes_where_a_run_can_be_solved(sweep: Path, capsys) -> None:
+    """`point` returns less and solves sooner: in 4 of 5 runs before any other, in the fifth never, as one other."""
+    solved = {"point": [10, 20, 30, 40, None], "hypermodel": [50, 60, 70, 80, None]}
+    for name, episodes in solved.items():
+        for seed, count in enumerate(episodes):
+            path = sweep / f"posterior={name},seed={seed}" / "result.json"
+            result = json.loads(path.read_text())
+            path.write_text(json.dumps(result | {"episodes_to_solve": count}))
+    (only,) = compare(collect([sweep], TAG)[0], TAG)
+    assert [group.name for group in only.groups] == ["point", "hypermodel"]
+    assert only.groups[0].iqm().value < only.groups[1].iqm().value
+    assert only.improvement(*only.groups).value == pytest.approx((4 * 5 + 0.5) / 25)
+    assert main([str(sweep)]) == 0
+    assert "P(point solves sooner than hypermodel) = 0.82 [" in capsys.readouterr().out
+    lead = "point solved the task soonest (episodes to solve: 25 ± 12.9, 4 of 5 solved). One of its runs solves sooner"
+    assert lead in (sweep / "report" / "index.html").read_text()
+
+
+def test_the_page_of_several_directories_lies_in_the_one_that_holds_them(sweep: Path, capsys) -> None:
+    for name in ("hypermodel", "point"):
+        (sweep / "of" / name).mkdir(parents=True)
+        for path in sweep.glob(f"posterior={name},*"):
+            path.rename(sweep / "of" / name / path.name)
+    assert main([str(sweep / "of" / "point"), str(sweep / "of" / "hypermodel"), "nowhere"]) == 0
+    assert f"written to {sweep / 'of' / 'report' / 'index.html'}" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="wanted out=DIR"):
+        held([Path("/proc"), sweep])
 
 
 # --- curves and charts -----------------------------------------------------------------------------------------------
