@@ -162,6 +162,13 @@ class BayesAC(nn.Module):
         return proposed[mean.argmax(0), torch.arange(len(x), device=x.device)]
 
     @torch.no_grad()
+    def judge(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each draw at obs [B, D]: what it would do, [K, B, A], and its value of `action` [B, A], [K, B]."""
+        x = self.scaling.obs(obs)
+        value = self.value(self.posterior, x, action.expand(len(self.z), *action.shape))
+        return self.actors(x), value * self.scaling.scale
+
+    @torch.no_grad()
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:
         """Each draw's value of its own policy, [K, B, 1]."""
         x = self.scaling.obs(obs)

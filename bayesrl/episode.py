@@ -25,9 +25,11 @@ class Moment(NamedTuple):
         ret: sum of rewards before it.
         picture: of the environment, or None where there is none.
         action: the number of the action chosen, or the numbers of a continuous one.
-        bands: quantiles of Q over draws at LEVELS, [5, A], in return units; None where A actions have no values.
+        bands: quantiles of Q over draws at LEVELS, [5, A], in return units; where actions are continuous, of the
+            chosen one alone, [5, 1]; None for agents without values of actions.
         acting: Q of the function that acts, [A]; None as bands.
         unsure: standard deviation over draws of Q at the action chosen; NaN for agents without values.
+        proposed: quantiles at LEVELS of what each draw's policy would do, [5, A] in [-1, 1], where continuous; or None.
         ended: "terminated" or "truncated" in what is seen after the last step, which chooses nothing more.
     """
 
@@ -38,7 +40,13 @@ class Moment(NamedTuple):
     bands: np.ndarray | None
     acting: np.ndarray | None
     unsure: float
+    proposed: np.ndarray | None = None
     ended: str = ""
+
+    @property
+    def taken(self) -> int:
+        """The column of `bands` that is the chosen action's."""
+        return self.action if isinstance(self.action, int) else 0
 
 
 def play(policy: Policy, env: gym.Env, seed: int, limit: int) -> Iterator[Moment]:
@@ -60,10 +68,15 @@ def play(policy: Policy, env: gym.Env, seed: int, limit: int) -> Iterator[Moment
 
 
 def _moment(step: int, ret: float, seen: Image.Image | None, decision: Decision) -> Moment:
-    chosen, bands, acting = decision.chosen[0].tolist(), None, None
+    chosen, bands, acting, proposed = decision.chosen[0].tolist(), None, None, None
     if isinstance(chosen, int) and decision.q is not None and decision.acting is not None:
         bands, acting = np.quantile(decision.q[:, 0].cpu().numpy(), LEVELS, axis=0), decision.acting[0].cpu().numpy()
-    return Moment(step, ret, seen, chosen, bands, acting, float(decision.uncertainty[0]))
+    unsure = float(decision.uncertainty[0])
+    if decision.proposed is not None and decision.worth is not None:
+        worth = decision.worth[:, 0].double().cpu().numpy()
+        proposed = np.quantile(decision.proposed[:, 0].cpu().numpy(), LEVELS, axis=0)
+        bands, acting, unsure = np.quantile(worth, LEVELS)[:, None], worth.mean(keepdims=True), float(worth.std())
+    return Moment(step, ret, seen, chosen, bands, acting, unsure, proposed)
 
 
 def picture(env: gym.Env, obs: Any) -> Image.Image | None:

@@ -41,6 +41,12 @@ class Frames:
             return ", ".join(f"{x:.2f}" for x in action)
         return self.names[action] if self.names else f"action {action}"
 
+    def part(self, i: int, moment: Moment) -> str:
+        """The name of the i-th number of a continuous action."""
+        if i < len(self.names):
+            return self.names[i]
+        return "action" if len(moment.action) == 1 else f"action {i}"
+
     def headline(self, moment: Moment) -> str:
         """Where the episode is."""
         ended = f", {moment.ended}" if moment.ended else ""
@@ -61,7 +67,7 @@ class Frames:
             canvas.text(725, 260, f"action {self.name(now.action)}", 15, "mm")
             canvas.text(725, 284, NOTHING, 13, "mm", "#888888")
         else:
-            self._actions(canvas, history)
+            self._actions(canvas, history) if now.proposed is None else self._policies(canvas, now)
             self._course(canvas, history)
         return canvas.picture()
 
@@ -100,13 +106,35 @@ class Frames:
             canvas.dot(right - 76, 62, RED, 5)
             canvas.text(right, 66, "the draw's Q", 12, "rs")
 
+    def _policies(self, canvas: Canvas, now: Moment) -> None:
+        """A row for each number of a continuous action: bands over the draws' policies, and what is done."""
+        assert now.proposed is not None
+        left, top, right = 590, 98, 940
+        rows = range(min(SHOWN, len(now.action)))
+        height, across = min(34, 150 / len(rows)), Scale(-1, 1, left, right)
+        canvas.text(500, 66, "What each draw would do, actions in [-1, 1]", 14)
+        few = "" if len(rows) == len(now.action) else f"; {len(rows)} of {len(now.action)} numbers"
+        told = f"light: 90 % of the draws' policies, dark: 50 %, line: median, dot: what is done{few}"
+        canvas.text(500, 84, told, 11, color="#777777")
+        for tick in (-1, -0.5, 0, 0.5, 1):
+            canvas.line([(across(tick), top), (across(tick), top + height * len(rows))], GRID, 1)
+            canvas.text(across(tick), top + height * len(rows) + 4, f"{tick:g}", 11, "ma")
+        for i in rows:
+            middle, half = top + height * (i + 0.5), height * 0.3
+            p05, p25, p50, p75, p95 = (across(float(q)) for q in now.proposed[:, i])
+            canvas.box((p05, middle - half, p95, middle + half), FAINT)
+            canvas.box((p25, middle - half, p75, middle + half), FADED)
+            canvas.box((p50 - 1, middle - half, p50 + 1, middle + half), INK)
+            canvas.dot(across(now.action[i]), middle, RED, 5)
+            canvas.text(left - 12, middle, self.part(i, now), 13, "rm")
+
     def _course(self, canvas: Canvas, history: Sequence[Moment]) -> None:
         """What was thought of the actions taken, from the episode's first step to now."""
         taken = [m for m in history if m.bands is not None and not m.ended]
         x = [m.step for m in taken]
-        p05, p50, p95 = ([float(m.bands[i, m.action]) for m in taken if m.bands is not None] for i in (0, 2, 4))
+        p05, p50, p95 = ([float(m.bands[i, m.taken]) for m in taken if m.bands is not None] for i in (0, 2, 4))
         end, std = (0.0, max(20.0, x[-1])), [m.unsure for m in taken]
-        panel = Panel(canvas, (590, 318, 940, 398), end, extent(history), "Q of the action taken")
+        panel = Panel(canvas, (590, 318, 940, 398), end, extent(history), "Q of the action taken, return units")
         panel.band(x, p05, p95)
         panel.line(x, p50, BLUE)
         panel.key(("median", BLUE), ("90 % of draws", FAINT))
@@ -122,6 +150,13 @@ class Frames:
         lines = [self.headline(now), f"acts: {self.acts}", ""]
         if now.bands is None or now.acting is None:
             return "\n".join([*lines, f"> {self.name(now.action)}", NOTHING])
+        if now.proposed is not None:
+            lines += [f"> {self.name(now.action)}", f"Q of it: {self._taken(now)}, median [5 %, 95 %] of draws"]
+            lines += [
+                f"  {self.part(i, now)}: draws would do {p[2]:.2f} [{p[0]:.2f}, {p[4]:.2f}]"
+                for i, p in enumerate(now.proposed.T)
+            ]
+            return "\n".join([*lines, "", *self._unsure(history, width)])
         rows, (low, high) = shown(now), extent(history)
         label = max(len(self.name(action)) for action in rows)
         columns = max(10, width - label - 30)
@@ -138,10 +173,13 @@ class Frames:
             lines.append(f"{mark} {self.name(action):{label}} |{''.join(bar)}|{numbers}")
         key = "░ 90 % of draws  ▒ 50 %  █ median"
         lines += ["", f"{key}  o the draw that acts" if self.draws else key]
+        return "\n".join([*lines, "", *self._unsure(history, width)])
+
+    def _unsure(self, history: Sequence[Moment], width: int) -> list[str]:
         std = [m.unsure for m in history if not m.ended][-(width - 2) :]
         most = max(std) or 1.0
         spark = "".join(BLOCKS[min(7, int(8 * each / most))] for each in std)
-        return "\n".join([*lines, "", f"standard deviation of Q over draws: {now.unsure:.4g}", spark])
+        return [f"standard deviation of Q over draws: {history[-1].unsure:.4g}", spark]
 
     def line(self, moment: Moment) -> str:
         """A moment in one line, for files and pipes."""
@@ -152,7 +190,7 @@ class Frames:
 
     def _taken(self, moment: Moment) -> str:
         assert moment.bands is not None
-        low, _, middle, _, high = (float(q) for q in moment.bands[:, moment.action])
+        low, _, middle, _, high = (float(q) for q in moment.bands[:, moment.taken])
         return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
 
 

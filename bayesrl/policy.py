@@ -29,6 +29,8 @@ class Decision(NamedTuple):
             continuous actions as many columns as the agent has values of.
         acting: the Q that decided, [B, A]: the draw's, or the mean of q; None as q.
         uncertainty: standard deviation of q over draws at the chosen action, [B]; NaN for agents without values.
+        proposed: where actions are continuous and each draw has a policy, what each would do, [n, B, A] in [-1, 1].
+        worth: each draw's value of the chosen action there, [n, B], in return units.
     """
 
     action: np.ndarray
@@ -36,6 +38,8 @@ class Decision(NamedTuple):
     q: Tensor | None
     acting: Tensor | None
     uncertainty: Tensor
+    proposed: Tensor | None = None
+    worth: Tensor | None = None
 
 
 class Policy:
@@ -134,7 +138,9 @@ class Policy:
         else:
             column = chosen if self.spec.bounds is None else acting.argmax(-1)
             uncertainty = at(q, column.expand(len(q), -1)).std(0, correction=0)
-        return Decision(self.actions(chosen.cpu()).numpy(), chosen, q, acting, uncertainty)
+        judge = getattr(self.agent, "judge", None)
+        proposed, worth = judge(seen, chosen) if judge else (None, None)
+        return Decision(self.actions(chosen.cpu()).numpy(), chosen, q, acting, uncertainty, proposed, worth)
 
 
 def batched(space: Space, obs: Any) -> tuple[Any, bool]:

@@ -1,7 +1,9 @@
 """Watch a run's agent: `python -m bayesrl.watch run=RUN_DIR [episodes=1] [mode=auto] [draw=mean] [seed=0]`.
 
 Plays episodes and shows, beside the environment, Q of each action as a band over posterior draws, which action is
-taken, and how unsure the agent has been from step to step (the standard deviation of Q over draws).
+taken, and how unsure the agent has been from step to step (the standard deviation of Q over draws). Where actions are
+continuous and each draw has a policy (bayes_ac): what each draw would do, and Q of what is done. Of planners only what
+they do.
 
     mode=window     on the screen (pygame: pip install "bayesrl[classic]")
     mode=video      into out=RUN_DIR/watch.mp4 (PyAV: pip install "bayesrl[video]"), or out=FILE.gif (needs nothing)

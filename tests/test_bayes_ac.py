@@ -57,6 +57,15 @@ def test_it_knows_no_posterior_by_name(posterior):
     assert agent.forecast(torch.randn(7, 3), torch.Generator()).q.shape == (3, 7, 1)
 
 
+def test_a_draw_judges_its_own_policys_action_as_it_forecasts():
+    agent, obs = played(made(draws=3)), torch.randn(5, 3)
+    q = agent.forecast(obs, torch.Generator()).q[..., 0]
+    proposed, _ = agent.judge(obs, torch.zeros(5, 2))
+    assert proposed.shape == (3, 5, 2)
+    for k, own in enumerate(proposed):
+        torch.testing.assert_close(agent.judge(obs, own)[1][k], q[k])
+
+
 def test_an_environment_follows_one_policy_until_its_episode_ends():
     agent = played(made(noise=0.0))
     obs, start = torch.randn(4, 3), torch.ones(4, dtype=torch.bool)

@@ -81,6 +81,18 @@ def test_a_frame_marks_the_draw_and_the_action_taken() -> None:
     assert drawn.size == SIZE and drawn.getpixel(middle) == red and plain.getpixel(middle) != red
 
 
+def test_a_continuous_action_is_shown_among_what_the_draws_would_do() -> None:
+    """The dot is where .5 lies between -1 and 1 on the axis from 590 to 940, the draws' bands between -1 and 0."""
+    proposed = np.linspace(-1, 0, 5)[:, None]
+    now = moment(1, action=[0.5], acting=np.array([2.0]), proposed=proposed)
+    red, frame = Image.new("RGB", (1, 1), RED).getpixel((0, 0)), Frames("It", "it").frame([now])
+    assert frame.getpixel((round(590 + 350 * 0.75), 98 + 17)) == red
+    assert frame.getpixel((590 + 30, 98 + 17)) != frame.getpixel((590 + 200, 98 + 17))
+    text = Frames("It", "it").text([now])
+    assert "> 0.50" in text and "2 [0, 4]" in text and "-0.50 [-1.00, 0.00]" in text
+    assert Frames("It", "it").line(now).endswith("0.50   Q 2 [0, 4]   sd 0.7")
+
+
 @pytest.mark.parametrize("width", [60, 100])
 def test_text_fits_and_says_the_numbers(width: int) -> None:
     frames = Frames("It", "it", ["left", "right"], draws=True)
