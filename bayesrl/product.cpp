@@ -53,7 +53,7 @@ void tile(const float* a, int64_t row, int64_t step, const float* panel, int64_t
   }
   if (relu)
     for (int i = 0; i < R; i++)
-      for (int j = 0; j < 2; j++) c[i][j] = c[i][j] > 0 ? c[i][j] : Lanes{};
+      for (int j = 0; j < 2; j++) c[i][j] = c[i][j] < 0 ? Lanes{} : c[i][j];  // NaN stays
   for (int i = 0; i < R; i++) {
     if (width == COLUMNS) {
       *reinterpret_cast<Lanes*>(y + i * N) = c[i][0];

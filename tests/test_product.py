@@ -41,6 +41,15 @@ def test_products_in_every_layout(M: int, K: int, N: int, batch: tuple[int, ...]
                 assert error(y, left, right, bias, i % 2 == 0) < 1
 
 
+def test_what_is_no_number_stays_none() -> None:
+    """Through the ReLU too, as torch's: a loss that is NaN must be seen."""
+    product.load()
+    a = torch.ones(9, 3)
+    a[4, 1] = torch.nan
+    y = torch.ops.bayesrl.product(a, torch.ones(3, 40), None, True)
+    assert y[4].isnan().all() and y.isnan().sum() == 40
+
+
 def test_only_products_that_pay_are_rewritten() -> None:
     """Of a layer with its ReLU, a small one, one in float64 and a bias for each number, the first alone."""
     module = make_fx(
