@@ -22,6 +22,7 @@ from bayesrl.exploration import Held
 from bayesrl.mpc import MPC
 from bayesrl.planning import ImprovedCEM, Planner
 from bayesrl.posteriors import Learner
+from bayesrl.prequential import Foreseen
 from bayesrl.propagation import TSinf
 from bayesrl.replay import Replay
 from bayesrl.td import greedy
@@ -72,6 +73,7 @@ class PSRL(nn.Module):
         self.replay = Replay(spec, posterior.tags(1), capacity, n_step=1, discount=1.0, device=device)
         self.mpc = MPC(spec, dynamics(spec, posterior), planner or ImprovedCEM(), TSinf())
         self.held = Held()
+        self.foreseen: Foreseen | None = None  # of the newest episode, before it was learned from
         self.spec, self.count, self.updates, self.batch_size = spec, worlds, updates, batch_size
         self.learning_starts, self.every = max(1, learning_starts), every or math.inf
         self.register_buffer("learned", torch.zeros((), dtype=torch.int64))  # rows of the replay
@@ -126,7 +128,8 @@ class PSRL(nn.Module):
             rows = torch.arange(since, replay.rows, device=self.learned.device) % replay.T
             index = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
             told = {f"model/{name}": value for name, value in self.dynamics.score(replay.gather(index)).items()}
-            told |= {f"ahead/{name}": value for name, value in self.dynamics.ahead(replay, since).items()}
+            ahead, self.foreseen = self.dynamics.ahead(replay, since)
+            told |= {f"ahead/{name}": value for name, value in ahead.items()}
         info = self.dynamics.fit(replay, self.updates, self.batch_size)
         self.learned.fill_(replay.rows)
         self.ended.fill_(False)

@@ -1,4 +1,4 @@
-"""What is drawn of a run now and then, for TensorBoard: its weights, its calibration, Q along an episode, maps.
+"""What is drawn of a run now and then, for TensorBoard: its weights, calibration, Q along an episode, worlds, maps.
 
 Shapes: n draws, B inputs, T steps of an episode, A actions.
 """
@@ -18,10 +18,12 @@ from bayesrl.evaluation import Recording
 from bayesrl.figures import COLORS
 from bayesrl.interpretation import moments
 from bayesrl.posteriors import WeightSpace
+from bayesrl.prequential import Foreseen
 from bayesrl.raster import FAINT, INK, RED, Canvas, Panel, heat
 from bayesrl.td import at
 
 POINTS = 200  # of an episode that are asked
+NUMBERS = 6  # of an observation that are drawn
 BLUE = COLORS[0]
 
 
@@ -84,6 +86,28 @@ def episode(agent: Agent, recording: Recording, discount: float, generator: Gene
     )
     below.line(t, std, BLUE)
     return {"uncertainty/q_along_episode": canvas.picture()}
+
+
+def ahead(agent: Agent) -> dict[str, Image]:
+    """What worlds foresaw of the newest episode's last steps, and what happened; nothing for agents without worlds."""
+    foreseen: Foreseen | None = getattr(agent, "foreseen", None)
+    if foreseen is None or not foreseen.band.isfinite().all():
+        return {}
+    shown = [*range(min(foreseen.happened.shape[1] - 1, NUMBERS)), foreseen.happened.shape[1] - 1]
+    canvas, steps = Canvas(720, 90 + 130 * len(shown)), range(1, len(foreseen.happened) + 1)
+    for row, k in enumerate(shown):
+        low, middle, high = foreseen.band[:, :, k].T.tolist()
+        happened = foreseen.happened[:, k].tolist()
+        every = [*low, *high, *happened]
+        title = "reward" if row == len(shown) - 1 else f"number {k} of the observation"
+        box, across = (70, 40 + 130 * row, 700, 130 + 130 * row), "steps ahead" if row == len(shown) - 1 else ""
+        panel = Panel(canvas, box, (1, len(happened)), (min(every), max(every)), title, across)
+        panel.band(steps, low, high)
+        panel.line(steps, middle, BLUE)
+        panel.line(steps, happened, RED)
+        if row == 0:
+            panel.key(("median world", BLUE), ("5-95 % of worlds", FAINT), ("happened", RED))
+    return {"model/steps_ahead": canvas.picture()}
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from bayesrl.agent import EnvSpec
 from bayesrl.capture import captured
 from bayesrl.likelihoods import Prediction, WithFlag
 from bayesrl.posteriors import Batch, Learner
-from bayesrl.prequential import ahead, pieces, score
+from bayesrl.prequential import Foreseen, ahead, pieces, score
 from bayesrl.replay import Replay, Sample
 from bayesrl.worlds import Worlds
 
@@ -206,14 +206,14 @@ class Dynamics(nn.Module):
         return told[int(self.chosen)]
 
     @torch.no_grad()
-    def ahead(self, replay: Replay, since: int, H: int = 10, n: int = 50) -> dict[str, Tensor]:
+    def ahead(self, replay: Replay, since: int, H: int = 10, n: int = 50) -> tuple[dict[str, Tensor], Foreseen | None]:
         """Predictions H steps ahead, in n worlds, of what was stored from row `since` on, as `prequential.ahead` tells.
 
-        {} where no episode has H steps there.
+        {} and None where no episode has H steps there.
         """
         seen = pieces(replay, since, H)
         if seen is None:
-            return {}
+            return {}, None
         obs, action, next_obs, reward = seen
         if self.spec.bounds is None:
             action = self.taken(action.flatten()).unflatten(0, reward.shape)

@@ -90,6 +90,7 @@ PROBABILITIES = ("calibration/return_pit",)  # histograms of numbers from 0 to 1
 IMAGES: dict[str, str] = {
     "uncertainty/q_along_episode": "Q of the actions taken in the first episode of the last evaluation, with its 5-95 % band over posterior draws, beside the discounted return that followed where the episode ended in the world; below, the standard deviation over draws.",
     "uncertainty/map": "Standard deviation of Q over posterior draws at the greedy action, in each cell of a grid world.",
+    "model/steps_ahead": "The last steps of the newest episode, as worlds foresaw them under the actions taken, before they were learned from: median and 5-95 % band over worlds with their noise, beside what happened; the first numbers of the observation, and the reward.",
     "exploration/visits": "How often each cell of a grid world is in the replay memory.",
     "calibration/reliability": "Share of the last 100 predicted returns that fell below each predicted quantile: on the diagonal is calibrated, and inside the band for all that 100 returns can tell; above it returns are lower than predicted.",
 }  # fmt: skip

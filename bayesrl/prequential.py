@@ -6,7 +6,7 @@ draws or worlds, B transitions or pieces of episodes, D numbers of an observatio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from bayesrl.posteriors import Batch, Posterior
     from bayesrl.replay import Replay
     from bayesrl.worlds import Worlds
+
+
+class Foreseen(NamedTuple):
+    """A piece of an episode, step by step, and what worlds had predicted of it from its first observation on.
+
+    Attributes:
+        band: 5, 50 and 95 % quantiles over worlds, with their noise, of an observation and the reward, [H, 3, D + 1].
+        happened: [H, D + 1].
+    """
+
+    band: Tensor
+    happened: Tensor
 
 
 @torch.no_grad()
@@ -52,8 +64,10 @@ def score(posterior: Posterior, batch: Batch, n: int = 50) -> dict[str, Tensor]:
 @torch.no_grad()
 def ahead(
     worlds: Worlds, obs: Tensor, actions: Tensor, next_obs: Tensor, reward: Tensor, generator: Generator
-) -> dict[str, Tensor]:
-    """Predictions H steps ahead under the actions that were taken, against what happened; 0-d tensors by name.
+) -> tuple[dict[str, Tensor], Foreseen]:
+    """Predictions H steps ahead under the actions that were taken, against what happened.
+
+    Returns 0-d tensors by name, and the whole way from the last of the B starts.
 
     rmse: of the mean observation after H steps, in units of the standard deviation of what happened. coverage_90: share
     of its numbers inside the worlds' 5-95 % band. return, return_p05, return_p95, return_happened: sum of the H rewards
@@ -67,17 +81,19 @@ def ahead(
         generator: of the noise.
     """
     n, B = worlds.count, len(obs)
-    x, total = obs.expand(n, *obs.shape), obs.new_zeros(n, B)
+    x, total, way = obs.expand(n, *obs.shape), obs.new_zeros(n, B), []
     for action in actions:
         noise = torch.randn(n, B, obs.shape[1] + 1, generator=generator, device=obs.device)
         made = worlds.step(x, action.expand(n, *action.shape), noise)
         x, total = made.next_obs, total + made.reward
+        way.append(torch.cat([x[:, -1], made.reward[:, -1:]], -1))
     levels = torch.tensor([0.05, 0.95], device=obs.device)
     band, returns = x.quantile(levels, 0), total[:, -1].quantile(levels)
     happened = next_obs[-1]
     spread = happened.std(0, correction=0) if B > 1 else torch.ones_like(happened[0])
     error = (x.mean(0) - happened) / torch.where(spread > 1e-6, spread, 1.0)
-    return {
+    foreseen = torch.stack(way, 1).quantile(torch.tensor([0.05, 0.5, 0.95], device=obs.device), 0).transpose(0, 1)
+    told = {
         "rmse": error.square().mean().sqrt(),
         "coverage_90": coverage(band, happened),
         "return": total[:, -1].mean(),
@@ -85,6 +101,7 @@ def ahead(
         "return_p95": returns[1],
         "return_happened": reward[:, -1].sum(),
     }
+    return told, Foreseen(foreseen, torch.cat([next_obs[:, -1], reward[:, -1:]], -1))
 
 
 def pieces(replay: Replay, since: int, H: int, most: int = 32) -> tuple[Tensor, ...] | None:

@@ -126,7 +126,8 @@ class Tracker:
             recording: an evaluation episode, where one was played.
             discount: of the agent's values.
         """
-        out = drawings.reliability(self.calibration.scored) | drawings.maps(agent, space, self.generator)
+        out = drawings.reliability(self.calibration.scored) | drawings.ahead(agent)
+        out |= drawings.maps(agent, space, self.generator)
         return out if recording is None else out | drawings.episode(agent, recording, discount, self.generator)
 
     def state(self) -> dict:

@@ -236,10 +236,13 @@ def test_predictions_ahead_of_a_world_that_is_right() -> None:
     torch.manual_seed(0)
     obs, actions = torch.randn(6, 1), torch.randn(3, 6, 1)
     after = obs + actions.cumsum(0)
-    out = ahead(Right(), obs, actions, after, after[..., 0], torch.Generator().manual_seed(0))
+    out, foreseen = ahead(Right(), obs, actions, after, after[..., 0], torch.Generator().manual_seed(0))
     assert float(out["rmse"]) < 1e-6
     assert float(out["return"]) == pytest.approx(float(out["return_happened"]), abs=1e-5)
-    off = ahead(Right(), obs + 10, actions, after, after[..., 0], torch.Generator().manual_seed(0))
+    assert foreseen.band.shape == (3, 3, 2)
+    torch.testing.assert_close(foreseen.happened[:, None].expand(3, 3, 2), foreseen.band, atol=1e-5, rtol=0)
+    assert torch.equal(foreseen.happened[:, 0], after[:, -1, 0])
+    off, _ = ahead(Right(), obs + 10, actions, after, after[..., 0], torch.Generator().manual_seed(0))
     assert float(off["coverage_90"]) == 0
 
 

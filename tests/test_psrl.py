@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from bayesrl import drawings
 from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.pets import PETS
 from bayesrl.agents.psrl import PSRL
@@ -82,6 +83,7 @@ def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
     assert max(returns[3:]) > -8
     assert line.info["model/broken"] == 0 and line.info["loss"].isfinite()
     assert 0 <= line.info["model/coverage_90"] <= 1 and line.info["ahead/rmse"] < 1
+    assert drawings.ahead(made)["model/steps_ahead"].size == (720, 350)  # a number and the reward
     assert made.greedy(torch.tensor([[1.0], [-1.0], [0.5]])).shape == (3, 1)
 
 
