@@ -175,6 +175,11 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
         node = config.get(name)
         if OmegaConf.is_dict(node) and "_target_" in node:
             problems += _check_node(OmegaConf.to_container(node, resolve=True), name)
+            problems += [
+                f"got {name}.{key}, wanted the {key} beside the {name}: say {key}=OPTION, or {key}.SETTING=VALUE"
+                for key in COMPONENTS
+                if key in node
+            ]
         else:
             problems.append(f"got {name}={node}, wanted a configuration with a _target_: choose one of its group")
     problems += [

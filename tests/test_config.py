@@ -52,6 +52,7 @@ def test_all_problems_at_once() -> None:
         ("~agent", "wanted an option of agent"),
         ("~steps", "got steps=None, wanted an integer"),
         ("+nonsense=3", "wanted a setting that exists"),
+        ("agent.planner.horizon=0", "wanted the planner beside the agent"),
         ("log=3", "got log.every=None"),
         ("seed=1,2", "wanted one value"),
         ("seed=99999999999999999999", "wanted at most 4294967295"),
