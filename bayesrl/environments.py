@@ -52,6 +52,7 @@ class Environments:
         finished: episodes that the last step ended.
         made: transitions that the last step made, those of environments that were only reset left out.
         broken: what is to be told of environments that were replaced; whoever tells it clears it.
+        lost: environments whose episode broke off in the last step.
         ended: how many there have been.
         returns, lengths: of the episodes that are going on, undiscounted, [E].
 
@@ -72,6 +73,7 @@ class Environments:
         self._spec = EnvSpec(shape, getattr(torch, dtype), count, env.num_envs, categories, False, bounds)
         self.steps = self.made = 0
         self.broken: list[str] = []
+        self.lost: list[int] = []
         self._prepare()
 
     def _prepare(self) -> None:
@@ -140,8 +142,9 @@ class Environments:
         ended = bool(done.any())
         late = self.mode is AutoresetMode.NEXT_STEP
         valid, start = (~was_done, was_done) if late else (np.ones_like(done), done)
-        if why := infos.get("broken"):  # as if only reset, so that no window of steps reaches over it
-            broken = np.isin(np.arange(len(done)), list(why))
+        self.lost = [*(why := infos.get("broken", {}))]
+        if why:  # as if only reset, so that no window of steps reaches over it
+            broken = np.isin(np.arange(len(done)), self.lost)
             valid, start = valid & ~broken, start | broken
             self.broken += why.values()
         self.made = int(valid.sum())

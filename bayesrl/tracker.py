@@ -72,7 +72,8 @@ class Tracker:
         self.start = torch.stack([last.mean(), *band, last.std(correction=0)]).tolist()
 
     def after(self, envs: Environments) -> None:
-        """Score the episodes that ended."""
+        """Score the episodes that ended; what was predicted of those that broke off is forgotten."""
+        self.predicted.difference_update(envs.lost)
         for episode in envs.finished:
             self.returns.append(episode.ret)
             self.lengths.append(episode.length)

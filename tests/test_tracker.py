@@ -83,3 +83,21 @@ def test_few_episodes_are_predicted_and_only_those_are_scored():
         tracker.after(rollout.envs)
     assert asked == [list(range(16))] * 2
     assert tracker.calibration.counts.tolist() == [32, 0] and len(tracker.returns) == 100
+
+
+def test_what_was_predicted_of_an_episode_that_broke_off_is_scored_against_no_other():
+    """One environment, replaced in its first step: the episode that ends afterwards was never predicted."""
+    rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, Counting(2)))
+    tracker, step, breaks = Tracker(1, seed=0), rollout.envs.env.step, iter([{"broken": {0: "it was killed"}}])
+
+    def replaced(action):
+        *result, infos = step(action)
+        return *result, infos | next(breaks, {})
+
+    rollout.envs.env.step = replaced
+    for _ in range(4):
+        tracker.before(rollout.agent, rollout.envs)
+        rollout.step()
+        tracker.after(rollout.envs)
+    assert len(tracker.returns) == 2 and not tracker.predicted
+    assert tracker.calibration.counts.tolist() == [0, 0]
