@@ -30,7 +30,7 @@ from bayesrl.product import rewritten
 
 FIRST = 15.0  # how many times as long as tracing a function it takes to compile it for the first time
 LEAST = 5.0  # seconds that compiling takes at the least
-SHARE = 0.6  # of the uncompiled graph's time that the compiled one takes, or less
+SHARE = 0.85  # of the uncompiled graph's time that the compiled one takes, or less
 
 
 def captured(
