@@ -77,13 +77,13 @@ class Policy:
         """One function of the posterior, acted on greedily: a Thompson sample; equal seeds, the same function.
 
         Raises:
-            ValueError: an agent without a posterior over values.
+            ValueError: an agent without a posterior over values of discrete actions.
         """
         posterior: Any = getattr(self.agent, "posterior", None)
         if self.spec.bounds is not None or not (hasattr(posterior, "expected") and hasattr(self.agent, "scaling")):
             raise ValueError(
-                f"got a draw of {type(self.agent).__name__}, wanted an agent with a posterior over values, such as "
-                "bayes_dqn: use the policy without draw"
+                f"got a draw of {type(self.agent).__name__}, wanted an agent with a posterior over values of discrete "
+                "actions, such as bayes_dqn: use the policy without draw"
             )
         z = posterior.index(1, Generator(self.device).manual_seed(seed))
         return Policy(self.agent, self.spec, self.observation_space, self.action_space, z)
