@@ -273,7 +273,7 @@ class Run:
     def _postfix(self) -> str:
         returns = self.tracker.returns
         value = f"return {sum(returns) / len(returns):.4g}" if returns else "no episode yet"
-        epistemic = self.tracker.start[3]
+        epistemic = self.tracker.epistemic
         return f"{value}, epistemic std {epistemic:.3g}" if math.isfinite(epistemic) else value
 
     # --- saving ------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class Tracker:
         self.steps, self.asked = 0, [-self.GAP] * min(num_envs, self.WATCHED)  # when each was last predicted
         self.idle = 0  # steps before which none of them is due again
         self.predicted: set[int] = set()  # whose episode, going on, was
-        self.start = [float("nan")] * 4  # mean, 5 %, 95 %, standard deviation of the value last predicted
+        self.opening = torch.full((1,), torch.nan)  # draws of the value last predicted at an episode's start, [n]
         self.epistemic = float("nan")
 
     def before(self, agent: Agent, envs: Environments) -> None:
@@ -54,10 +54,10 @@ class Tracker:
         seen = agent.see(envs.obs, envs.start, self.recent[-1] if self.recent else None)
         self.recent.append(seen)
         self.steps += 1
-        if self.steps < self.idle or not envs.began:
+        if self.steps < self.idle or not (began := envs.began):
             return
         watched = len(self.asked)
-        env = [i for i in envs.began if i < watched and self.steps - self.asked[i] >= self.GAP]
+        env = [i for i in began if i < watched and self.steps - self.asked[i] >= self.GAP]
         forecast = agent.forecast(seen[env], self.generator) if env else None
         if forecast is None:
             return
@@ -67,9 +67,7 @@ class Tracker:
         self.predicted |= {*env}
         value = forecast.q.amax(-1)
         self.calibration.predict(torch.tensor(env, device=value.device), value)
-        last = value[:, -1]
-        band = last.quantile(torch.tensor([0.05, 0.95], device=last.device))
-        self.start = torch.stack([last.mean(), *band, last.std(correction=0)]).tolist()
+        self.opening = value[:, -1]
 
     def after(self, envs: Environments) -> None:
         """Score the episodes that ended; what was predicted of those that broke off is forgotten."""
@@ -99,10 +97,11 @@ class Tracker:
         ):
             out |= {f"uncertainty/{name}": value for name, value in spread(forecast).items()}
             self.epistemic = out["uncertainty/q_epistemic_std"]
-            mean, low, high, _ = self.start
+            opening = self.opening
+            low, high = opening.quantile(torch.tensor([0.05, 0.95], device=opening.device)).tolist()
             out |= {
                 "uncertainty/q_aleatoric_std": float(self.calibration.noise_std),
-                "uncertainty/start_value": mean,
+                "uncertainty/start_value": float(opening.mean()),
                 "uncertainty/start_value_p05": low,
                 "uncertainty/start_value_p95": high,
                 "calibration/return_coverage_90": self.calibration.coverage,
@@ -136,8 +135,8 @@ class Tracker:
         return {
             "generator": self.generator.get_state(), "calibration": self.calibration.state_dict(),
             "recent": torch.stack([*self.recent]).cpu() if self.recent else None, "returns": list(self.returns),
-            "lengths": list(self.lengths), "start": list(self.start), "epistemic": self.epistemic, "steps": self.steps,
-            "asked": list(self.asked), "predicted": sorted(self.predicted),
+            "lengths": list(self.lengths), "opening": self.opening.cpu(), "epistemic": self.epistemic,
+            "steps": self.steps, "asked": list(self.asked), "predicted": sorted(self.predicted),
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
@@ -150,7 +149,8 @@ class Tracker:
         )
         self.returns.extend(state["returns"])
         self.lengths.extend(state["lengths"])
-        self.start, self.epistemic = state["start"], state["epistemic"]
+        self.opening = state.get("opening", self.opening).to(self.calibration.value.device)
+        self.epistemic = state["epistemic"]
         self.steps, self.asked = state.get("steps", 0), state.get("asked", self.asked)
         self.idle = min(self.asked) + self.GAP
         self.predicted = set(state.get("predicted", ()))

@@ -58,14 +58,16 @@ def test_the_state_goes_round():
     other = Tracker(1, seed=5)
     other.restore(tracker.state())
     assert torch.equal(tracker.generator.get_state(), other.generator.get_state())
-    for name in ("returns", "lengths", "start", "steps", "asked", "predicted"):
+    for name in ("returns", "lengths", "steps", "asked", "predicted"):
         assert getattr(other, name) == getattr(tracker, name)
+    assert torch.equal(other.opening, tracker.opening)
     assert torch.equal(torch.stack([*other.recent]), torch.stack([*tracker.recent]))
 
 
 def test_a_state_of_an_earlier_version_goes_round():
     state = run(3)[0].state()
     state["calibration"] = {name: value for name, value in state["calibration"].items() if name != "squares"}
+    del state["opening"]
     other = Tracker(1, seed=5)
     other.restore(state)
     assert other.calibration.counts.tolist() == [1, 0] and math.isnan(other.calibration.error[0])
