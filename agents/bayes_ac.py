@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from bayesrl.actors import Actors
 from bayesrl.agent import EnvSpec, Forecast, Transition
 from bayesrl.capture import captured
+from bayesrl.imagination import Experience
 from bayesrl.posteriors import Batch, Learner, Posterior
 from bayesrl.replay import Replay
 from bayesrl.scaling import Scaling
@@ -52,6 +54,7 @@ class BayesAC(nn.Module):
         actors: (shape, A, K) -> the policies.
         tracking: how the targets follow.
         scaling: of observations and returns; made from the spec by default.
+        imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
         noise: standard deviation of what is added to actions, to explore with and to smooth targets (there twice, and
             clipped at 2.5 of its own: Fujimoto et al., 2018).
         discount: gamma.
@@ -73,6 +76,7 @@ class BayesAC(nn.Module):
         actors: Callable[..., Actors] = Actors,
         tracking: nn.Module | None = None,
         scaling: Scaling | None = None,
+        imagination: Callable[..., Experience] | None = None,
         noise: float = 0.1,
         discount: float = 0.99,
         n_step: int = 1,
@@ -90,7 +94,8 @@ class BayesAC(nn.Module):
         self.actors = actors(spec.shape, spec.actions, K).to(device)
         self.target_actors = self.actors.snapshot()
         self.tracking, self.scaling = tracking or Polyak(), scaling or Scaling(spec, discount).to(device)
-        self.replay = Replay(spec, posterior.tags(1), capacity, n_step, discount, device)
+        self.experience = imagination(spec, posterior, n_step, discount) if imagination else Experience()
+        self.replay = Replay(spec, self.experience.tags(posterior, 1), capacity, n_step, discount, device)
         self.register_buffer("z", posterior.index(K))
         self.register_buffer("held", torch.zeros(spec.num_envs, dtype=torch.int64, device=device))
         self.spec, self.noise, self.batch_size = spec, noise, batch_size
@@ -105,19 +110,28 @@ class BayesAC(nn.Module):
         self.held.copy_(torch.where(start, torch.randint_like(self.held, len(self.z)), self.held))
         if not self.ready():
             return 2 * torch.rand(len(obs), self.spec.actions, device=obs.device) - 1
-        action = self.actors.paired(self.held, self.scaling.obs(obs))
+        return self.perturbed(self.held, obs)
+
+    def perturbed(self, k: Tensor, obs: Tensor) -> Tensor:
+        """Action of policy k[i] at observation i with noise, [E, A]."""
+        action = self.actors.paired(k, self.scaling.obs(obs))
         return (action + self.noise * torch.randn_like(action)).clamp(-1, 1)
+
+    def follow(self, n: int) -> Callable[[Tensor], Tensor]:
+        """What n imagined branches do, each by one of the K policies: obs [n, D] -> actions [n, A]."""
+        return partial(self.perturbed, torch.randint(len(self.z), (n,), device=self.z.device))
 
     def observe(self, transition: Transition) -> None:
         self.scaling.observe(transition)
-        self.replay.add(transition, self.posterior.tags(self.spec.num_envs))
+        self.replay.add(transition, self.experience.tags(self.posterior, self.spec.num_envs))
 
     def ready(self) -> bool:
         return len(self.replay) > 0 and self.replay.rows * self.spec.num_envs >= self.learning_starts
 
     def learn(self) -> dict[str, Tensor]:
+        told = self.experience.renew(self.replay, self.posterior, self.follow)
         smooth = torch.randn(len(self.z), self.batch_size, self.spec.actions, device=self.z.device)
-        return self.step(self.replay.index(self.batch_size), smooth)
+        return self.step(self.experience.index(self.replay, self.batch_size), smooth) | told
 
     def capture(
         self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
@@ -130,7 +144,7 @@ class BayesAC(nn.Module):
 
     def update(self, index: Tensor, smooth: Tensor) -> dict[str, Tensor]:
         """Teach every draw and its policy the transitions `index` [B]; noise [K, B, A]; a pure tensor function."""
-        sample = self.replay.gather(index)
+        sample = self.experience.gather(self.replay, index)
         x, x_next = self.scaling.obs(sample.obs), self.scaling.obs(sample.next_obs)
         with torch.no_grad():
             action = (self.target_actors(x_next) + 2 * self.noise * smooth.clamp(-2.5, 2.5)).clamp(-1, 1)

@@ -19,6 +19,7 @@ from bayesrl.agent import EnvSpec, Forecast, Transition
 from bayesrl.capture import captured, kept
 from bayesrl.exploration import Exploration, Thompson
 from bayesrl.history import follow
+from bayesrl.imagination import Experience
 from bayesrl.posteriors import Batch, Learner
 from bayesrl.replay import Replay
 from bayesrl.scaling import Scaling
@@ -36,6 +37,7 @@ class BayesDQN(nn.Module):
         value: (online, target, mask) -> the value taught, such as `double_q`.
         tracking: how the target follows the learner.
         scaling: of observations and returns; made from the spec by default.
+        imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
         discount: gamma.
         n_step: rewards summed before bootstrapping.
         batch_size: B.
@@ -56,6 +58,7 @@ class BayesDQN(nn.Module):
         value: Callable = double_q,
         tracking: nn.Module | None = None,
         scaling: Scaling | None = None,
+        imagination: Callable[..., Experience] | None = None,
         discount: float = 0.99,
         n_step: int = 2,
         batch_size: int = 128,
@@ -76,7 +79,8 @@ class BayesDQN(nn.Module):
         self.value, self.tracking = value, tracking or Polyak()
         self.scaling = scaling or Scaling(spec, discount).to(device)
         W = self.history = posterior.history
-        self.replay = Replay(spec, posterior.tags(1), capacity, n_step, discount, device, W)
+        self.experience = imagination(spec, posterior, n_step, discount) if imagination else Experience()
+        self.replay = Replay(spec, self.experience.tags(posterior, 1), capacity, n_step, discount, device, W)
         window = (spec.num_envs, W, 1 + math.prod(spec.shape))
         self.register_buffer("seen", torch.zeros(window, dtype=spec.dtype, device=device) if W > 1 else None)
         self.device = device
@@ -98,13 +102,20 @@ class BayesDQN(nn.Module):
     def observe(self, transition: Transition) -> None:
         self.scaling.observe(transition)
         self.exploration.observe(transition)
-        self.replay.add(transition, self.posterior.tags(self.spec.num_envs))
+        self.replay.add(transition, self.experience.tags(self.posterior, self.spec.num_envs))
 
     def ready(self) -> bool:
         return len(self.replay) > 0 and self.replay.rows * self.spec.num_envs >= self.learning_starts
 
     def learn(self) -> dict[str, Tensor]:
-        return self.step(self.replay.index(self.batch_size), self.posterior.index(self.posterior.draws))
+        told = self.experience.renew(self.replay, self.posterior, self.follow)
+        index = self.experience.index(self.replay, self.batch_size)
+        return self.step(index, self.posterior.index(self.posterior.draws)) | told
+
+    def follow(self, n: int) -> Callable[[Tensor], Tensor]:
+        """What n imagined branches do, each greedy on a draw of its own: obs [n, *] -> actions [n]."""
+        z = self.posterior.index(n)
+        return lambda obs: greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.scaling.obs(obs))))
 
     def capture(
         self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
@@ -135,7 +146,7 @@ class BayesDQN(nn.Module):
 
     def update(self, index: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Teach draws z [n, *] the transitions `index` [B]: a pure tensor function, no branch on data, no sync."""
-        sample = self.replay.gather(index)
+        sample = self.experience.gather(self.replay, index)
         x, x_next = self.scaling.obs(sample.obs), self.scaling.obs(sample.next_obs)
         with torch.no_grad():
             value = self.value(self.posterior.expected(z, x_next), self.target.expected(z, x_next), sample.next_mask)

@@ -7,7 +7,7 @@ import math
 import random
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,10 @@ from bayesrl.envs.single import single
 from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.envs.worker import WorkerError
 from bayesrl.envs.wrappers import Wrapped
+from bayesrl.imagination import Experience, imaginable
 from bayesrl.logger import Logger
 from bayesrl.policy import Policy
+from bayesrl.posteriors import Posterior
 from bayesrl.rollout import Rollout
 from bayesrl.run import Cadence, DivergedError, Run, Solve, Stop
 from bayesrl.tracker import Tracker
@@ -144,16 +146,7 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory:
             # Of Q-functions, unless the agent says what its posterior is over.
             signature = getattr(get_object(config.agent["_target_"]), "signature", None)
             shape, outputs = signature(spec) if signature else (spec.shape, spec.actions)
-        with _building("likelihood", config.likelihood):
-            likelihood = instantiate(config.likelihood, _convert_="all")
-        with _building("network", config.network):
-            network = instantiate(config.network, _convert_="all")(
-                shape, outputs, categories=spec.categories, size=likelihood.size
-            )
-        with _building("posterior", config.posterior):
-            parts["posterior"] = instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(
-                device
-            )
+        parts["posterior"] = build_posterior(config, spec, shape, outputs, device)
         if not memory:
             parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
     for name in ("exploration", "tracking"):
@@ -161,9 +154,48 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory:
             parts[name] = instantiate(config[name], _convert_="all").to(device)
     with _building("planner", config.planner):
         parts["planner"] = instantiate(config.planner, _convert_="all")
+    if config.get("imagination"):
+        parts["imagination"] = build_imagination(config, spec, device)
     with _building("agent", config.agent):
         agent = instantiate(config.agent, _convert_="all", **cfg.only_accepted(config.agent["_target_"], parts))
         return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
+
+
+def build_posterior(
+    config: DictConfig, spec: EnvSpec, shape: tuple[int, ...], outputs: int, device: torch.device, prefix: str = ""
+) -> Posterior:
+    """The posterior of a configuration over functions from `shape` to `outputs`, with its network and likelihood.
+
+    Arguments:
+        prefix: what the names of its settings begin with.
+    """
+    with _building(f"{prefix}likelihood", config.likelihood):
+        likelihood = instantiate(config.likelihood, _convert_="all")
+    with _building(f"{prefix}network", config.network):
+        network = instantiate(config.network, _convert_="all")(
+            shape, outputs, categories=spec.categories, size=likelihood.size
+        )
+    with _building(f"{prefix}posterior", config.posterior):
+        return instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(device)
+
+
+def build_imagination(config: DictConfig, spec: EnvSpec, device: torch.device) -> Callable[..., Experience]:
+    """(spec, posterior, n_step, discount) -> what an agent imagines."""
+    if "imagination" not in cfg.only_accepted(config.agent["_target_"], {"imagination": None}):
+        able = "wanted an agent that learns from batches of a replay: agent=bayes_dqn or agent=bayes_ac"
+        raise ConfigError([f"got imagination={config.imagination['_target_']} for {config.agent['_target_']}, {able}"])
+    node = config.imagination
+    with _building("imagination", node):
+        shape, outputs = imaginable(spec)
+    world = build_posterior(node, spec, shape, outputs, device, "imagination.")
+    own = cfg.own(node)
+    made = instantiate(own, _convert_="all")
+
+    def build(*given: Any) -> Experience:
+        with _building("imagination", own):
+            return made(*given, world)
+
+    return build
 
 
 @contextlib.contextmanager

@@ -30,7 +30,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 # Groups that say what to build.
-COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking", "planner")
+COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking", "planner", "imagination")
+WORLD = ("network", "likelihood", "posterior")  # what an imagination is made of, beside its own settings
 OPEN = ("env.kwargs",)  # dictionaries that take any key
 RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts")
 
@@ -171,8 +172,11 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     for key, value in flat(config).items():
         if key not in known and not key.startswith(tuple(k for k in known if k.endswith("."))):
             problems.append(_unknown(f"{key}={value}", "a setting", key, [*SETTINGS, *SOLVE]))
-    for name in COMPONENTS:
-        node = config.get(name)
+    nodes: dict[str, Any] = {name: config.get(name) for name in COMPONENTS if name != "imagination" or config.get(name)}
+    whole: Any = nodes.get("imagination")
+    if OmegaConf.is_dict(whole) and "_target_" in whole:
+        nodes |= {"imagination": own(whole)} | {f"imagination.{name}": whole.get(name) for name in WORLD}
+    for name, node in nodes.items():
         if OmegaConf.is_dict(node) and "_target_" in node:
             problems += _check_node(OmegaConf.to_container(node, resolve=True), name)
             problems += [
@@ -186,6 +190,11 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
         problem for i, node in enumerate(wrappers(config)) for problem in _check_wrapper(node, f"env.wrappers[{i}]")
     ]
     return problems or [problem for further in checks for problem in further(config)]
+
+
+def own(imagination: DictConfig) -> DictConfig:
+    """An imagination's settings without the parts that its world posterior is made of."""
+    return OmegaConf.masked_copy(imagination, [str(key) for key in imagination if key not in WORLD])
 
 
 def wrappers(config: DictConfig) -> list:

@@ -12,7 +12,7 @@ FLOORS = [
     {
         "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.history", "bayesrl.scaling", "bayesrl.replay",
         "bayesrl.capture", "bayesrl.product", "bayesrl.worlds", "bayesrl.prequential", "bayesrl.dynamics",
-        "bayesrl.propagation", "bayesrl.planning", "bayesrl.mpc", "bayesrl.actors",
+        "bayesrl.propagation", "bayesrl.planning", "bayesrl.mpc", "bayesrl.actors", "bayesrl.imagination",
         "bayesrl.active", "bayesrl.calibration", "bayesrl.interpretation", "bayesrl.figures",
         "bayesrl.raster", "bayesrl.diagnostics", "bayesrl.aggregate", "bayesrl.charts",
     },
