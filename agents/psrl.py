@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bayesrl.agent import EnvSpec, Transition
-from bayesrl.capture import kept
+from bayesrl.capture import captured, kept
 from bayesrl.dynamics import Dynamics, signature
 from bayesrl.exploration import Held
 from bayesrl.mpc import MPC
@@ -140,7 +140,11 @@ class PSRL(nn.Module):
         return None
 
     def capture(
-        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
+        self,
+        updates: float = math.inf,
+        acts: float = math.inf,
+        say: Callable[[str], None] = print,
+        compile: Callable[..., Callable] = captured,
     ) -> tuple[bool, bool]:
         """Compile updates and the search, where so many calls save more time than that takes; whether it did.
 
@@ -150,5 +154,5 @@ class PSRL(nn.Module):
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
         acting = self.mpc.capture(z, noisy, acts * self.mpc.planner.iterations, say)
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.learned.device)
-        update = self.dynamics.capture(self.replay.gather(index), math.inf if acting else updates, say)
+        update = self.dynamics.capture(self.replay.gather(index), math.inf if acting else updates, say, compile)
         return update, acting and update

@@ -82,7 +82,7 @@ class Captured:
             begin = time.perf_counter()
             graph = make_fx(lambda *args: function(*args))(*example)
             self.state = _lift(graph)
-            self.graph = _once(make_fx(functionalize(graph))(*example, *self.state))
+            self.graph = once(make_fx(functionalize(graph))(*example, *self.state))
             self.trace_seconds = time.perf_counter() - begin
         self.run: Callable = self.graph
 
@@ -217,7 +217,7 @@ def _lift(module: GraphModule) -> list[Tensor]:
     return state
 
 
-def _once(module: GraphModule) -> GraphModule:
+def once(module: GraphModule) -> GraphModule:
     """Compute nothing twice, and nothing that is not used, in a graph that writes into its inputs only at its end."""
     drawn = torch.Tag.nondeterministic_seeded  # equal calls give unequal numbers
     if not any(drawn in getattr(node.target, "tags", ()) for node in module.graph.nodes):

@@ -16,6 +16,7 @@ from bayesrl import run_dir as places
 from bayesrl.config import ConfigError
 from bayesrl.evaluation import evaluate as play
 from bayesrl.posteriors import Learner
+from bayesrl.run import Run
 from bayesrl.scaling import Scaling
 
 
@@ -23,19 +24,20 @@ def command(argv: list[str], function: Callable[[list[str]], int]) -> int:
     """Run a command; errors of input become one sentence and exit code 2, everything else a traceback."""
     try:
         return function(argv)
-    except ConfigError as error:
-        print("\n".join(f"error: {problem}" for problem in str(error).splitlines()), file=sys.stderr)
-    except building.TOLD as error:
-        print(f"error: {error or type(error).__name__}", file=sys.stderr)
-    except OSError as error:
-        print(
-            f"error: got '{error.strerror or error}' at {error.filename or 'a file'}, wanted to read and write there: "
-            "free some space, or mend its permissions",
-            file=sys.stderr,
-        )
+    except (*building.TOLD, OSError) as error:
+        print("\n".join(f"error: {problem}" for problem in told(error)), file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return 2
+
+
+def told(error: Exception) -> list[str]:
+    """An error of input in a user's words, a sentence for each problem."""
+    if isinstance(error, OSError):
+        where = error.filename or "a file"
+        remedy = "free some space, or mend its permissions"
+        return [f"got '{error.strerror or error}' at {where}, wanted to read and write there: {remedy}"]
+    return str(error).splitlines() if isinstance(error, ConfigError) else [str(error) or type(error).__name__]
 
 
 def train(argv: list[str]) -> int:
@@ -52,13 +54,19 @@ def train(argv: list[str]) -> int:
     if show:
         print(OmegaConf.to_yaml(config, resolve=True))
         return 0
+    if not resuming and config.seeds:
+        from bayesrl import seeds
+
+        return seeds.train(config)
     return train_in(run_dir if resuming else places.fresh(config.run_dir, config.env.id), config, resuming)
 
 
-def train_in(run_dir: Path, config: DictConfig, resuming: bool = False) -> int:
+def train_in(
+    run_dir: Path, config: DictConfig, resuming: bool = False, build: Callable[..., Run] = building.build
+) -> int:
     """Train by a checked configuration; returns 0, or 128 + the signal that ended training early."""
     with places.held(run_dir, new=not resuming):
-        run = building.build(config, run_dir, resuming)
+        run = build(config, run_dir, resuming)
         print(f"run: {run_dir}", flush=True)
         with contextlib.closing(run):
             run.train(config.steps)

@@ -99,6 +99,7 @@ class Run:
         seed: of evaluations.
         stop, solve: reasons to end early.
         say: prints a line to the user.
+        progress: makes a bar as tqdm does.
     """
 
     def __init__(
@@ -114,10 +115,11 @@ class Run:
         stop: Stop | None = None,
         solve: Solve | None = None,
         say: Callable[[str], None] = tqdm.write,
+        progress: Callable[..., tqdm] = tqdm,
     ) -> None:
         self.run_dir, self.rollout, self.test_envs = run_dir, rollout, test_envs
         self.tracker, self.logger, self.checkpoints = tracker, logger, checkpoints
-        self.cadence, self.seed, self.say = cadence, seed, say
+        self.cadence, self.seed, self.say, self.progress = cadence, seed, say, progress
         self.stop, self.solve = stop or Stop(), solve
         self.solved_at: int | None = None
         self.seconds = 0.0
@@ -143,14 +145,14 @@ class Run:
         """
         rollout, began, before = self.rollout, time.perf_counter(), self.seconds
         self._row = (began, rollout.transitions)
-        bar = tqdm(
+        bar = self.progress(
             total=None if self.solve else steps,
             initial=rollout.transitions,
             unit=" steps",
             dynamic_ncols=True,
             mininterval=0.2 if sys.stderr.isatty() else 10,
         )
-        with self._interruptible(), bar:
+        with interruptible(self.interrupt), bar:
             while not self._done(steps, time.perf_counter() - began):
                 with rollout.clock("log"):
                     self.tracker.before(rollout.agent, rollout.envs)
@@ -370,25 +372,30 @@ class Run:
             with suppress(Exception):  # a worker that has died cannot be closed
                 envs.env.close()
 
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end training at the next boundary, where it is saved; a second one ends it at once."""
+    def interrupt(self, number: int) -> None:
+        """End training at the next boundary, saved, for a signal's sake."""
+        self.signal = number
 
-        def note(number: int, frame: FrameType | None) -> None:
-            self.signal = number
-            signal.signal(number, old[number])
 
-        old: dict[int, Any] = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                old[number] = signal.signal(number, note)
-        except ValueError:  # not in the main thread
-            pass
-        try:
-            yield
-        finally:
-            for each, handler in old.items():
-                signal.signal(each, handler)
+@contextmanager
+def interruptible(interrupt: Callable[[int], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM are given to `interrupt`, in the main thread; a second one ends the process at once."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupt(number)
+        signal.signal(number, old[number])
+
+    old: dict[int, Any] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, note)
+    except ValueError:  # not in the main thread
+        pass
+    try:
+        yield
+    finally:
+        for each, handler in old.items():
+            signal.signal(each, handler)
 
 
 def rng_state() -> dict:

@@ -11,8 +11,9 @@ FLOORS = [
     {"bayesrl.posteriors"},
     {
         "bayesrl.agent", "bayesrl.td", "bayesrl.exploration", "bayesrl.history", "bayesrl.scaling", "bayesrl.replay",
-        "bayesrl.capture", "bayesrl.product", "bayesrl.worlds", "bayesrl.prequential", "bayesrl.dynamics",
-        "bayesrl.propagation", "bayesrl.planning", "bayesrl.mpc", "bayesrl.actors", "bayesrl.imagination",
+        "bayesrl.capture", "bayesrl.stacking", "bayesrl.product", "bayesrl.worlds", "bayesrl.prequential",
+        "bayesrl.dynamics", "bayesrl.propagation", "bayesrl.planning", "bayesrl.mpc", "bayesrl.actors",
+        "bayesrl.imagination",
         "bayesrl.active", "bayesrl.calibration", "bayesrl.interpretation", "bayesrl.figures",
         "bayesrl.raster", "bayesrl.diagnostics", "bayesrl.aggregate", "bayesrl.charts",
     },
@@ -81,7 +82,8 @@ def test_every_module_has_a_floor() -> None:
     known = {n for names in FLOORS for n in names} | {
         "bayesrl", "bayesrl.train", "bayesrl.evaluate", "bayesrl.explain", "bayesrl.launch", "bayesrl.building",
         "bayesrl.config",
-        "bayesrl.run_dir", "bayesrl.sweep", "bayesrl.report", "bayesrl.runs", "bayesrl.comparison", "bayesrl.page",
+        "bayesrl.run_dir", "bayesrl.sweep", "bayesrl.seeds",
+        "bayesrl.report", "bayesrl.runs", "bayesrl.comparison", "bayesrl.page",
         "bayesrl.new", "bayesrl.check",
         "bayesrl.watch", "bayesrl.export",
     }  # fmt: skip
