@@ -1,87 +1,93 @@
 """Model-based agents against the planner that knows the true world, from the same starts.
 
-    python tests/benchmarks/model_based.py TASK [--seeds 0 1 2] [--agent psrl] [--steps 400]
-    TASK: pendulum, noisy_pendulum, cartpole, cartpole_end_known (the agent is told when a pole has fallen)
+    python tests/benchmarks/model_based.py TASK [--seeds 100-109] [--steps 400] [--at 200,400] [words of bayesrl.train]
+    TASK: pendulum, noisy_pendulum, cartpole, cartpole_end_known (the agent is told when a pole has fallen), swing_up,
+    sparse_swing_up, mountain_car (without a true planner)
 
-Trains as `python -m bayesrl.train` does and evaluates greedily; the true planner searches with the same planner in the
-true dynamics, noise apart, and is evaluated in the same environments under the same seeds. A line a seed: each
-training episode's return, the greedy return, the true planner's.
+Environments, agent and settings are those of `experiment=model_based` and the task; further words, such as agent=pets,
+change them. Evaluates greedily after --at transitions, again and again; the true planner searches with the same planner
+in the true dynamics, noise apart, and is evaluated in the same environments under the same seeds. A line a seed: each
+training episode's return, the greedy returns, the true planner's; then the mean over seeds of both.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import time
-from functools import partial
+from collections.abc import Callable
 
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from bayesrl.agents.pets import PETS
-from bayesrl.agents.psrl import PSRL
-from bayesrl.device_environments import DeviceEnvironments
-from bayesrl.dynamics import Dynamics
-from bayesrl.environments import Environments
-from bayesrl.envs import make
-from bayesrl.envs.tensor_env import TensorEnv
+from bayesrl import config as cfg
+from bayesrl.building import build_agent, environments
+from bayesrl.envs import CartPoleSwingUp, ContinuousCartPole, SparseCartPoleSwingUp
+from bayesrl.envs.tensor_classic import TensorPendulum
+from bayesrl.envs.tensor_env import State, TensorEnv
 from bayesrl.evaluation import evaluate
-from bayesrl.likelihoods import Heteroscedastic, WithFlag
-from bayesrl.network import mlp
-from bayesrl.optim import Adam
-from bayesrl.planning import ImprovedCEM, Planner
-from bayesrl.posteriors import Hypermodel
+from bayesrl.planning import Planner
 from bayesrl.propagation import TSinf, returns
 from bayesrl.rollout import Rollout
 from bayesrl.worlds import Imagined
 
-AGENTS = {"psrl": PSRL, "pets": PETS}
+
+def turned(obs: Tensor) -> State:
+    """Cosine, sine and angular velocity as the angle and that."""
+    cos, sin, spin = obs.unbind(-1)
+    return torch.atan2(sin, cos), spin
 
 
-class Pendulum:
-    """The true pendulum as a world: obs [n, B, 3], action [n, B, 1]."""
-
-    count = 0
-
-    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
-        cos, sin, spin = obs.unbind(-1)
-        angle, torque = torch.atan2(sin, cos), 2 * action[..., 0].clamp(-1, 1)
-        reward = -(angle.square() + 0.1 * spin.square() + 0.001 * torque.square())
-        spin = (spin + (15 * sin + 3 * torque) * 0.05).clamp(-8, 8)
-        angle = angle + 0.05 * spin
-        return Imagined(torch.stack([angle.cos(), angle.sin(), spin], -1), reward, torch.zeros_like(reward))
-
-
-class CartPole:
-    """The true cart and pole as a world: obs [n, B, 4], action [n, B, 1]."""
-
-    count = 0
-
-    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
-        x, speed, angle, spin = obs.unbind(-1)
-        push = (10 * action[..., 0].clamp(-1, 1) + 0.05 * spin.square() * angle.sin()) / 1.1
-        bend = (9.8 * angle.sin() - angle.cos() * push) / (0.5 * (4 / 3 - 0.1 * angle.cos().square() / 1.1))
-        pull = push - 0.05 * bend * angle.cos() / 1.1
-        after = torch.stack([x + 0.02 * speed, speed + 0.02 * pull, angle + 0.02 * spin, spin + 0.02 * bend], -1)
-        return Imagined(after, torch.ones_like(x), fallen(after).float())
+def swung(obs: Tensor) -> State:
+    """Position, velocity, cosine, sine and angular velocity with the angle itself."""
+    x, speed, cos, sin, spin = obs.unbind(-1)
+    return x, speed, torch.atan2(sin, cos), spin
 
 
 def fallen(next_obs: Tensor) -> Tensor:
     return (next_obs[..., 0].abs() > 2.4) | (next_obs[..., 2].abs() > 12 * math.pi / 180)
 
 
-TASKS = {
-    "pendulum": ("Pendulum-v1", Pendulum, 100),
-    "noisy_pendulum": ("bayesrl/NoisyPendulum-v0", Pendulum, 100),
-    "cartpole": ("bayesrl/ContinuousCartPole-v0", CartPole, 1),
-    "cartpole_end_known": ("bayesrl/ContinuousCartPole-v0", CartPole, 1),
+TASKS: dict[str, tuple[type[TensorEnv] | None, Callable[[Tensor], State], list[str]]] = {
+    "pendulum": (TensorPendulum, turned, ["env=pendulum"]),
+    "noisy_pendulum": (TensorPendulum, turned, ["env=noisy_pendulum"]),
+    "cartpole": (
+        ContinuousCartPole,
+        lambda obs: obs.unbind(-1),
+        ["env=continuous_cartpole", "agent.learning_starts=1"],
+    ),
+    "cartpole_end_known": (
+        ContinuousCartPole,
+        lambda obs: obs.unbind(-1),
+        ["env=continuous_cartpole", "agent.learning_starts=1"],
+    ),
+    "swing_up": (CartPoleSwingUp, swung, ["env=swing_up"]),
+    "sparse_swing_up": (SparseCartPoleSwingUp, swung, ["env=sparse_swing_up"]),
+    "mountain_car": (None, lambda obs: (obs,), ["env=mountain_car_continuous"]),
 }
 
 
-class Knowing(nn.Module):
-    """Plans in the true world, from a plan that it keeps."""
+class World:
+    """The true dynamics of an environment as a world, undisturbed: obs [n, B, D], action [n, B, A]."""
 
-    def __init__(self, world: Pendulum | CartPole, planner: Planner) -> None:
+    count = 0
+
+    def __init__(self, env: TensorEnv, state: Callable[[Tensor], State]) -> None:
+        self.env, self.state = env, state
+
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+        n, B, _ = obs.shape
+        still = obs.new_full((n * B, self.env.step_noise), 0.5)
+        state, reward, ended = self.env.dynamics(self.state(obs.flatten(0, 1)), action.flatten(0, 1), still)
+        return Imagined(*(x.unflatten(0, (n, B)) for x in (self.env.observe(state), reward, ended.to(obs.dtype))))
+
+
+class Knowing(nn.Module):
+    """Plans in the true world, each time anew."""
+
+    def __init__(self, world: World, planner: Planner) -> None:
         super().__init__()
         self.world, self.planner = world, planner
         self.generator = torch.Generator().manual_seed(0)
@@ -99,46 +105,50 @@ class Knowing(nn.Module):
         return plan.best[:, 0]
 
 
-def begun(name: str, count: int) -> Environments:
-    env = make(name, count)[0]
-    return DeviceEnvironments(env) if isinstance(env, TensorEnv) else Environments(env)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=TASKS)
-    parser.add_argument("--agent", choices=AGENTS, default="psrl")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", default="0-4", help="first-last, both included")
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--updates", type=int, default=2000)
-    parser.add_argument("--every", type=int, default=None, help="transitions between fits inside an episode")
-    parser.add_argument("--episodes", type=int, default=5)
-    args = parser.parse_args()
+    parser.add_argument("--at", default="", help="transitions after which to evaluate, 200,400; at the end by default")
+    parser.add_argument("--episodes", type=int, default=3)
+    options, words = parser.parse_known_args()
     torch.set_num_threads(1)
-    name, world, learning_starts = TASKS[args.task]
-    for seed in args.seeds:
-        began = time.perf_counter()
-        envs, test_envs = begun(name, 1), begun(name, args.episodes)
+    env, state, own = TASKS[options.task]
+    first, _, last = options.seeds.partition("-")
+    at = [int(number) for number in (options.at or str(options.steps)).split(",")]
+    means = []
+    for seed in range(int(first), int(last or first) + 1):
+        began = time.process_time()
+        config = cfg.load(["experiment=model_based", *own, f"seed={seed}", *words])
+        device = torch.device("cpu")
+        envs, _ = environments(config, 1, config.env.vectorization, 1.0, device)
+        test_envs, _ = environments(config, options.episodes, config.env.vectorization, 1.0, device)
         envs.reset(seed=seed)
         torch.manual_seed(seed)
-        shape, outputs = PSRL.signature(envs.spec)
-        network = mlp(shape, outputs, size=2, hidden=[64, 64], activation=nn.SiLU)
-        likelihood, optimizer = WithFlag(Heteroscedastic()), partial(Adam, lr=3e-3)
-        posterior = Hypermodel(network, draws=8, likelihood=likelihood, optimizer=optimizer)
-        known = partial(Dynamics, terminated=fallen if args.task == "cartpole_end_known" else None)
-        fits = {"updates": args.updates, "learning_starts": learning_starts, "every": args.every}
-        agent = AGENTS[args.agent](envs.spec, posterior, ImprovedCEM(), known, **fits)
-        rollout, told = Rollout(agent, envs), []
-        while rollout.transitions < args.steps:
+        agent = build_agent(config, envs.spec, device)
+        if options.task == "cartpole_end_known":
+            agent.dynamics.terminated = fallen  # type: ignore[attr-defined]
+        agent.capture(say=lambda line: None)  # type: ignore[attr-defined]
+        rollout, told, learned = Rollout(agent, envs), [], []
+        while rollout.transitions < options.steps:
             rollout.step()
             told += [f"{episode.ret:.0f}" for episode in envs.finished]
-        learned = evaluate(agent, test_envs, args.episodes, seed).returns
-        knowing = evaluate(Knowing(world(), ImprovedCEM()), test_envs, args.episodes, seed).returns  # type: ignore
+            if rollout.transitions in at:
+                learned.append(evaluate(agent, test_envs, options.episodes, seed).mean)
+        knowing = math.nan
+        if env is not None:
+            planner = Knowing(World(env(), state), instantiate(config.planner))
+            knowing = evaluate(planner, test_envs, options.episodes, seed).mean  # type: ignore[arg-type]
+        means.append((*learned, knowing))
+        greedy = " ".join(f"{each:.1f}" for each in learned)
         print(
-            f"{args.task} {args.agent} seed {seed}: training {' '.join(told)}; after {rollout.transitions} transitions "
-            f"greedy {learned.mean():.1f}, true planner {knowing.mean():.1f} ({time.perf_counter() - began:.0f} s)",
+            f"{options.task} seed {seed}: training {' '.join(told)}; greedy {greedy}; true planner {knowing:.1f} "
+            f"({time.process_time() - began:.0f} s)",
             flush=True,
         )
+    *learned, knowing = (statistics.mean(each) for each in zip(*means, strict=True))
+    print(f"mean: greedy {' '.join(f'{each:.1f}' for each in learned)}; true planner {knowing:.1f}")
 
 
 if __name__ == "__main__":
