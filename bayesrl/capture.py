@@ -14,6 +14,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-from bayesrl.product import rewritten
+from bayesrl import product
 
 FIRST = 15.0  # how many times as long as tracing a function it takes to compile it for the first time
 LEAST = 5.0  # seconds that compiling takes at the least
@@ -108,21 +109,31 @@ class Captured:
 
     def compile(self) -> None:
         """Compile the graph; the compiler keeps its work on disk."""
-        from torch._inductor import compile as inductor  # slow to import
-
         begin = time.perf_counter()
         given: list[Any] = [*self.example, *self.state]
         with torch.no_grad(), kept(self.module), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the compiler's own, which say nothing of the function
-            # The compiler's own random numbers are others than torch's, and ten times as slow.
-            options = {"size_asserts": False, "alignment_asserts": False, "fallback_random": True}
-            self.run = inductor(rewritten(self.graph, given), given, options=options)
+            self.run = self._compiled(given)
             self(*self.example)
             if given[0].is_cuda:
                 self.run = replayed(self.run, given, len(self.example))
         note = self._note()
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(f"{time.perf_counter() - begin:.1f}")
+
+    def _compiled(self, given: list[Any]) -> Callable:
+        from torch._inductor import compile as inductor  # slow to import
+
+        # The compiler's own random numbers are others than torch's, and ten times as slow.
+        options = {"size_asserts": False, "alignment_asserts": False, "fallback_random": True}
+        if product.suits(given[0]):
+            product.declare()
+            with ThreadPoolExecutor(1) as beside:  # the graph needs the kernel only to run
+                loaded = beside.submit(product.load)
+                run = inductor(product.rewritten(self.graph, given), given, options=options)
+            if not loaded.exception():
+                return run
+        return inductor(self.graph, given, options=options)
 
     def _note(self) -> Path:
         """The file beside the compiler's own that remembers how long this graph took."""

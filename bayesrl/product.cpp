@@ -140,5 +140,4 @@ Tensor product(const Tensor& a, const Tensor& b, const std::optional<Tensor>& bi
   return y;
 }
 
-TORCH_LIBRARY(bayesrl, m) { m.def("product(Tensor a, Tensor b, Tensor? bias, bool relu) -> Tensor"); }
 TORCH_LIBRARY_IMPL(bayesrl, CPU, m) { m.impl("product", product); }

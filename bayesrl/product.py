@@ -21,33 +21,36 @@ aten = torch.ops.aten
 PRODUCTS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default}
 
 
-@functools.cache
-def load() -> None:
-    """Compile the kernel, and make it known to torch as `torch.ops.bayesrl.product`."""
-    from torch._inductor.codecache import CppCodeCache  # slow to import
+def suits(given: Tensor) -> bool:
+    """Whether the kernel is made for the device of `given`."""
+    return given.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
-    CppCodeCache.load((Path(__file__).parent / "product.cpp").read_text())
+
+@functools.cache
+def declare() -> None:
+    """Make `torch.ops.bayesrl.product` known to torch, with shapes and without numbers."""
+    torch.library.define("bayesrl::product", "(Tensor a, Tensor b, Tensor? bias, bool relu) -> Tensor")
 
     @torch.library.register_fake("bayesrl::product")
     def _(a: Tensor, b: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         return a.new_empty(*a.shape[:-1], b.shape[-1])
 
 
-def rewritten(module: GraphModule, given: Sequence[Tensor]) -> GraphModule:
-    """A copy of the graph whose products of float32 matrices, with their biases and ReLUs, are the kernel's.
+@functools.cache
+def load() -> None:
+    """Compile the kernel; errors are of many kinds, by compiler and system."""
+    from torch._inductor.codecache import CppCodeCache  # slow to import
 
-    The graph itself where the processor has no AVX-512 or the kernel cannot be compiled.
+    CppCodeCache.load((Path(__file__).parent / "product.cpp").read_text())
+
+
+def rewritten(module: GraphModule, given: Sequence[Tensor]) -> GraphModule:
+    """A copy of the graph whose products of float32 matrices, with their biases and ReLUs, are the declared kernel's.
 
     Arguments:
         module: a functional graph of aten operations.
         given: its arguments.
     """
-    if given[0].device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return module
-    try:
-        load()
-    except Exception:  # of many kinds, by compiler and system
-        return module
     module = copy.deepcopy(module)
     FakeTensorProp(module, FakeTensorMode(allow_non_fake_inputs=True)).propagate(*given)
     for node in list(module.graph.nodes):

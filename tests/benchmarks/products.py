@@ -21,6 +21,7 @@ SIZES = [(128, 4, 128), (128, 128, 128), (40, 128, 128), (128, 40, 128), (128, 6
 @torch.no_grad()
 def main() -> None:
     torch.set_num_threads(1)
+    product.declare()
     product.load()
     print("| M, K, N | library, us | kernel, us | ratio | kernel, GFLOP/s |\n|---|---|---|---|---|")
     for M, K, N in SIZES:
