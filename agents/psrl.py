@@ -85,8 +85,15 @@ class PSRL(nn.Module):
 
     # --- acting --------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        return obs
+        """obs with a plan that does well on average over `worlds` draws, always the same ones.
+
+        The search goes on from the plan that was made a step before.
+        """
+        generator = Generator(device=obs.device).manual_seed(0)
+        z = self.dynamics.posterior.index(self.count, generator).repeat(len(obs), 1)
+        return self.mpc.follow(z, obs, start, seen)
 
     @torch.no_grad()
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -101,10 +108,8 @@ class PSRL(nn.Module):
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The first action of a plan that does well on average over `worlds` draws, always the same ones."""
-        generator = Generator(device=obs.device).manual_seed(0)
-        z = self.dynamics.posterior.index(self.count, generator).repeat(len(obs), 1)
-        return self.action(self.mpc.greedy(z, obs, generator), mask)
+        """The first action of the plan that `see` made."""
+        return self.action(self.mpc.first(obs), mask)
 
     def action(self, chosen: Tensor, mask: Tensor | None) -> Tensor:
         """Numbers [E, A] as an action: themselves, or where actions are discrete the greatest one that is allowed."""

@@ -10,6 +10,7 @@ observation, A of an action in [-1, 1], or discrete actions; K = D + 1 targets t
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -38,6 +39,7 @@ class Dynamics(nn.Module):
         temperatures: to learn with side by side; the one that predicted new episodes best is acted on. Without, the
             posterior's own.
         memory: how much of its past score a temperature keeps at each new one.
+        reward_scale: the least that rewards are standardised by: how large they may be where none has been seen.
 
     Attributes:
         posterior: of the worlds that are acted in: an average of the chosen temperature's learner.
@@ -60,17 +62,21 @@ class Dynamics(nn.Module):
         terminated: Terminated | None = None,
         temperatures: Sequence[float] = (),
         memory: float = 0.7,
+        reward_scale: float = 0.0,
     ) -> None:
         super().__init__()
         (width,), _ = signature(spec)
         if not 0 <= memory < 1:
             raise ValueError(f"got memory={memory}, wanted a share in [0, 1)")
+        if not 0 <= reward_scale < math.inf:
+            raise ValueError(f"got reward_scale={reward_scale}, wanted 0 or more, in the rewards' units")
         if not isinstance(posterior.likelihood, WithFlag):
             raise ValueError(
                 f"got the likelihood {type(posterior.likelihood).__name__}, wanted one with a flag for the "
                 "termination: WithFlag(likelihood)"
             )
-        self.spec, self.reward, self.terminated, self.memory = spec, reward, terminated, memory
+        self.spec, self.reward, self.terminated = spec, reward, terminated
+        self.memory, self.reward_scale = memory, reward_scale
         self.learners = nn.ModuleList(tempered(posterior, temperatures))  # type: ignore[assignment]
         self.averages = nn.ModuleList(x.snapshot() for x in self.learners)  # type: ignore[assignment]
         self.posterior: Learner = self.averages[0].snapshot()  # type: ignore[assignment]
@@ -169,7 +175,7 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def standardise(self, sample: Sample) -> None:
-        """Take statistics from a sample; what never changed in it keeps its scale."""
+        """Take statistics from a sample; the scale of what never changed in it is 1."""
         weight = sample.weight[:, None] / sample.weight.sum()
         x = torch.cat([sample.obs, self.taken(sample.action)], -1)
         for values, mean, scale in (
@@ -180,6 +186,7 @@ class Dynamics(nn.Module):
             std = (weight * (values - center).square()).sum(0).sqrt()
             mean.copy_(center)
             scale.copy_(torch.where(std > 1e-5 * (1 + center.abs()), std, 1.0))
+        self.target_scale[-1].clamp_(min=self.reward_scale)
 
     def batch(self, sample: Sample, learner: Learner, z: Tensor) -> Batch:
         """A sample of transitions as what a learner is taught for its draws z [n, *]."""

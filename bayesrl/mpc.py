@@ -60,10 +60,27 @@ class MPC(nn.Module):
         return plan.best[:, 0, : self.actions]
 
     @torch.no_grad()
-    def greedy(self, z: Tensor, obs: Tensor, generator: Generator) -> Tensor:
-        """The same from a plan that knows nothing, for the mean over worlds, with noise from `generator` alone."""
-        plan = self.planner.begin(len(obs), self.actions, obs)
-        return self.search(TSinf(), z, obs, plan, True, generator).best[:, 0]
+    def follow(self, z: Tensor, obs: Tensor, start: Tensor, before: Tensor | None) -> Tensor:
+        """What there is to remember of a greedy plan at obs [E, D], in rows [E, *]: obs, its plan, its first actions.
+
+        For the mean over worlds z [E S, *] with their noise, going on from what this gave `before`, a step ago. Has
+        random numbers of its own, others at every step of an episode.
+        """
+        E, A, planner = len(obs), self.actions, self.planner
+        plan, step = planner.begin(E, A, obs), obs.new_zeros(E, 1)
+        if before is not None:
+            sizes = [A, 1, plan.mean[0].numel(), plan.kept[0].numel()]
+            _, step, mean, kept = before[:, obs.shape[1] :].split(sizes, 1)
+            plan = plan._replace(mean=mean.view_as(plan.mean), kept=kept.view_as(plan.kept))
+            plan, step = planner.later(plan, start), (step + 1) * ~start[:, None]
+        generator = Generator(obs.device).manual_seed(int(step.max()))
+        plan = self.search(TSinf(), z, obs, plan, True, generator)
+        return torch.cat([obs, plan.best[:, 0], step, plan.mean.flatten(1), plan.kept.flatten(1)], 1)
+
+    def first(self, rows: Tensor) -> Tensor:
+        """The first actions, [E, A], of what `follow` gave."""
+        D = len(self.dynamics.target_mean) - 1
+        return rows[:, D : D + self.actions]
 
     def search(
         self,

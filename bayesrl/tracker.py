@@ -48,9 +48,12 @@ class Tracker:
         self.predicted: set[int] = set()  # whose episode, going on, was
         self.opening = torch.full((1,), torch.nan)  # draws of the value last predicted at an episode's start, [n]
         self.epistemic = float("nan")
+        self.blind = False  # the agent has no values to watch
 
     def before(self, agent: Agent, envs: Environments) -> None:
-        """Predict the episodes that begin now, before anything of them is stored."""
+        """Predict the episodes that begin now, before anything of them is stored; an agent without values is let be."""
+        if self.blind:
+            return
         seen = agent.see(envs.obs, envs.start, self.recent[-1] if self.recent else None)
         self.recent.append(seen)
         self.steps += 1
@@ -60,6 +63,9 @@ class Tracker:
         env = [i for i in began if i < watched and self.steps - self.asked[i] >= self.GAP]
         forecast = agent.forecast(seen[env], self.generator) if env else None
         if forecast is None:
+            if env:
+                self.blind = True
+                self.recent.clear()
             return
         for i in env:
             self.asked[i] = self.steps
@@ -137,6 +143,7 @@ class Tracker:
             "recent": torch.stack([*self.recent]).cpu() if self.recent else None, "returns": list(self.returns),
             "lengths": list(self.lengths), "opening": self.opening.cpu(), "epistemic": self.epistemic,
             "steps": self.steps, "asked": list(self.asked), "predicted": sorted(self.predicted),
+            "blind": self.blind,
         }  # fmt: skip
 
     def restore(self, state: dict) -> None:
@@ -153,6 +160,7 @@ class Tracker:
         self.epistemic = state["epistemic"]
         self.steps, self.asked = state.get("steps", 0), state.get("asked", self.asked)
         self.idle = min(self.asked) + self.GAP
+        self.blind = state.get("blind", False)
         self.predicted = set(state.get("predicted", ()))
 
 

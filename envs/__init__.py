@@ -16,7 +16,13 @@ from bayesrl.envs.river_swim import RiverSwim
 from bayesrl.envs.single import single
 from bayesrl.envs.spaces import Layout, flatten, layout
 from bayesrl.envs.state import capture, restore
-from bayesrl.envs.tensor_classic import TensorAcrobot, TensorCartPole, TensorMountainCar, TensorPendulum
+from bayesrl.envs.tensor_classic import (
+    TensorAcrobot,
+    TensorCartPole,
+    TensorContinuousMountainCar,
+    TensorMountainCar,
+    TensorPendulum,
+)
 from bayesrl.envs.tensor_continuous import (
     CartPoleSwingUp,
     ContinuousCartPole,
@@ -35,9 +41,10 @@ __all__ = [
     "DEVICE", "OURS", "CartPoleSwingUp", "Catch", "ContinuousCartPole", "DeepSea", "DeepSeaVector", "EnvError",
     "FrameStack", "Layout", "LinearBandit", "LinearBanditVector", "LogisticBandit", "LogisticBanditVector",
     "Memory", "NoisyFeatures", "NoisyPendulum", "Numpy", "RiverSwim", "ScaleReward", "Single",
-    "SparseCartPoleSwingUp", "SparsePendulum", "TensorAcrobot", "TensorCartPole", "TensorDeepSea", "TensorEnv",
-    "TensorMountainCar", "TensorPendulum", "TensorRiverSwim", "Wheel", "WheelVector", "WorkerError", "Workers",
-    "Wrapped", "capture", "check", "flatten", "layout", "make", "normal", "restore", "single",
+    "SparseCartPoleSwingUp", "SparsePendulum", "TensorAcrobot", "TensorCartPole", "TensorContinuousMountainCar",
+    "TensorDeepSea", "TensorEnv", "TensorMountainCar", "TensorPendulum", "TensorRiverSwim", "Wheel", "WheelVector",
+    "WorkerError", "Workers", "Wrapped", "capture", "check", "flatten", "layout", "make", "normal", "restore",
+    "single",
 ]  # fmt: skip
 
 # id: a class "module:Name" or None, its native vector version or None, steps until truncation or None
@@ -64,6 +71,7 @@ DEVICE |= {
     "CartPole-v0": TensorCartPole,
     "CartPole-v1": TensorCartPole,
     "MountainCar-v0": TensorMountainCar,
+    "MountainCarContinuous-v0": TensorContinuousMountainCar,
     "Pendulum-v1": TensorPendulum,
     "bayesrl/DeepSea-v0": TensorDeepSea,
     "bayesrl/RiverSwim-v0": TensorRiverSwim,

@@ -153,6 +153,24 @@ class TensorMountainCar(TensorEnv):
         return torch.stack(state, 1)
 
 
+class TensorContinuousMountainCar(TensorMountainCar):
+    """The same hill for an engine of any force in [-1, 1]: +100 at the flag, -.1 times the force's square a step.
+
+    Arguments:
+        num_envs, max_episode_steps, goal_velocity, device: as TensorMountainCar's.
+    """
+
+    FLAG, FORCE = 0.45, 0.0015
+
+    single_action_space = box(1)
+    max_episode_steps = 999
+
+    def dynamics(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
+        push = action[:, 0].clamp(-1, 1)
+        after, _, there = super().dynamics(state, push + 1, noise)
+        return after, 100 * there - 0.1 * action[:, 0].square(), there
+
+
 class TensorPendulum(TensorEnv):
     """Swing a pendulum up and hold it there, by a torque in [-2, 2]: actions [E, 1] float32.
 

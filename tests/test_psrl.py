@@ -35,6 +35,11 @@ def agent(kind: type = PSRL, spec: EnvSpec = SPEC, planner=None, updates: int = 
     return kind(spec, posterior, planner, updates=updates, learning_starts=20, **options)
 
 
+def greedily(made: PSRL, obs: list[list[float]]) -> torch.Tensor:
+    """What is done at the start of episodes."""
+    return made.greedy(made.see(torch.tensor(obs), torch.ones(len(obs), dtype=torch.bool)))
+
+
 class Line:
     """obs' = obs + .5 a, and what is paid is minus the distance from 0; episodes of 10 steps from +-2."""
 
@@ -84,7 +89,7 @@ def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
     assert line.info["model/broken"] == 0 and line.info["loss"].isfinite()
     assert 0 <= line.info["model/coverage_90"] <= 1 and line.info["ahead/rmse"] < 1
     assert drawings.ahead(made)["model/steps_ahead"].size == (720, 350)  # a number and the reward
-    assert made.greedy(torch.tensor([[1.0], [-1.0], [0.5]])).shape == (3, 1)
+    assert greedily(made, [[1.0], [-1.0], [0.5]]).shape == (3, 1)
 
 
 def test_discrete_actions() -> None:
@@ -93,7 +98,7 @@ def test_discrete_actions() -> None:
     line = Line(spec)
     returns = line.run(made := agent(spec=spec, updates=100), 60)
     assert max(returns[3:]) > -8
-    assert made.greedy(torch.tensor([[1.0], [-1.0]])).tolist() == [0, 2]
+    assert greedily(made, [[1.0], [-1.0]]).tolist() == [0, 2]
     only = torch.tensor([[False, True, False]] * 2)
     assert made.act(torch.tensor([[1.0], [-1.0]]), torch.ones(2, dtype=torch.bool), only).tolist() == [1, 1]
 
@@ -145,11 +150,35 @@ def test_scores_are_of_what_was_not_learned_from() -> None:
 def test_greedy_touches_no_random_state_and_says_the_same_again() -> None:
     made = agent()
     Line(SPEC).run(made, 20)
-    obs, before, state = torch.tensor([[1.0], [2.0]]), torch.get_rng_state(), copy.deepcopy(made.state_dict())
-    first = made.greedy(obs)
-    assert torch.equal(first, made.greedy(obs))
+    before, state = torch.get_rng_state(), copy.deepcopy(made.state_dict())
+    first = greedily(made, [[1.0], [2.0]])
+    assert torch.equal(first, greedily(made, [[1.0], [2.0]]))
     assert torch.equal(before, torch.get_rng_state())
     resume_test.same(state, made.state_dict())
+
+
+def test_a_greedy_plan_goes_on_from_the_one_before() -> None:
+    """A step later the search has the old plan, a step on, where an episode goes on, and none where one starts."""
+    made, begun = agent(), []
+    Line(SPEC).run(made, 20)
+    search = made.mpc.search
+
+    def watch(propagation, z, obs, plan, *rest):
+        begun.append(plan)
+        return search(propagation, z, obs, plan, *rest)
+
+    made.mpc.search = watch
+    obs, yes, no = torch.tensor([[1.0], [2.0]]), torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
+    seen = made.see(obs, yes)
+    again = made.see(obs, no, seen)
+    half = made.see(obs, torch.tensor([False, True]), seen)
+    mean, kept = seen[:, 3:6], seen[:, 6:].view(2, 3, 3)  # after obs, action and step; horizon 3, three kept
+    assert not begun[0].mean.any() and not begun[0].kept.any()
+    assert torch.equal(begun[1].mean[..., 0], mean[:, [1, 2, 2]]) and mean.abs().min() > 0
+    assert torch.equal(begun[1].kept[..., 0], kept[..., [1, 2, 2]])
+    assert torch.equal(begun[2].mean[0], begun[1].mean[0]) and not begun[2].mean[1].any() and not begun[2].kept[1].any()
+    assert again[:, 2].tolist() == [1, 1] and half[:, 2].tolist() == [1, 0]
+    assert not torch.equal(again[0, 3:], made.see(obs, no, again)[0, 3:]), "the noise of two steps differs"
 
 
 def test_saved_and_loaded_goes_on_the_same() -> None:
