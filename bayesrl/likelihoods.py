@@ -115,23 +115,33 @@ class Heteroscedastic(Likelihood):
     The log-variance is bounded softly on both sides, so that it can neither explode nor reward certainty without end
     (Chua et al., Deep Reinforcement Learning in a Handful of Trials, 2018).
 
+    Maximum likelihood may call noise what it has not fitted yet, and then hardly looks at it again: rare and large
+    targets are lost. With beta > 0 gradients count by sigma^(2 beta), relative to its mean over the batch, which takes
+    back some of the division by sigma^2 (Seitzer et al., On the Pitfalls of Heteroscedastic Uncertainty Estimation with
+    Probabilistic Neural Networks, 2022); likelihoods themselves are not changed.
+
     Arguments:
         sigma: where an output of 0 starts.
         least, most: bounds of sigma.
+        beta: 0 for maximum likelihood, to 1, where means are fitted as if the noise were the same everywhere.
     """
 
     size = 2
 
-    def __init__(self, sigma: float = 0.1, least: float = 1e-3, most: float = 10.0) -> None:
+    def __init__(self, sigma: float = 0.1, least: float = 1e-3, most: float = 10.0, beta: float = 0.0) -> None:
         super().__init__()
         if not 0 < least < sigma < most < math.inf:
             raise ValueError(f"got sigma={sigma}, least={least}, most={most}, wanted 0 < least < sigma < most")
+        if not 0 <= beta <= 1:
+            raise ValueError(f"got beta={beta}, wanted a number from 0 to 1")
+        self.beta = beta
         center, self.low, self.high = (2 * math.log(s) for s in (sigma, least, most))
         self.shift = self.high - _unsoftplus(self.high - self.low - _unsoftplus(center - self.low))
 
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         mean, log = self.parts(out, action).unbind(-1)
-        return dist.Normal(mean, (0.5 * self._bounded(log)).exp(), validate_args=False)
+        std = (0.5 * self._bounded(log)).exp()
+        return Weighed(mean, std, self.beta) if self.beta else dist.Normal(mean, std, validate_args=False)
 
     def mean(self, out: Tensor) -> Tensor:
         return self.parts(out)[..., 0]
@@ -146,6 +156,28 @@ class Heteroscedastic(Likelihood):
     def _bounded(self, log: Tensor) -> Tensor:
         log = self.high - nn.functional.softplus(self.high - self.shift - log)
         return self.low + nn.functional.softplus(log - self.low)
+
+
+class Weighed(dist.Normal):
+    """A normal whose log-probability has gradients weighed by scale^(2 beta), in the mean over the batch by 1.
+
+    Arguments:
+        loc, scale: [n, B, *].
+        beta: of the weights.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, beta: float) -> None:
+        super().__init__(loc, scale, validate_args=False)
+        self.beta = beta
+
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> Weighed:
+        return Weighed(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.beta)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_p = super().log_prob(value)
+        weight = self.scale.detach() ** (2 * self.beta)
+        weighed = weight / weight.mean((0, 1), keepdim=True) * log_p
+        return log_p.detach() + weighed - weighed.detach()
 
 
 class StudentT(Likelihood):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -62,7 +63,7 @@ def numbers(obs: Tensor) -> State:
 
 
 BALANCE = ["env=continuous_cartpole", "agent.learning_starts=1"]
-RARE = ["prior_scale=1.0", "agent.dynamics.reward_scale=1.0", "agent.every=50"]
+RARE = ["prior_scale=0.2", "agent.dynamics.reward_scale=5.0", "agent.every=50"]
 TASKS: dict[str, tuple[type[TensorEnv], Callable[[Tensor], State], list[str]]] = {
     "pendulum": (TensorPendulum, turned, ["env=pendulum"]),
     "pendulum_reward_known": (TensorPendulum, turned, ["env=pendulum"]),
@@ -158,7 +159,9 @@ def main() -> None:
         rollout, told, learned = Rollout(agent, envs), [], []
         while rollout.transitions < options.steps:
             rollout.step()
-            told += [f"{episode.ret:.0f} ({rollout.transitions})" for episode in envs.finished]
+            for episode in envs.finished:
+                told.append(f"{episode.ret:.0f} ({rollout.transitions})")
+                print(f"seed {seed}: {told[-1]}", file=sys.stderr)
             if rollout.transitions in at:
                 learned.append(evaluate(agent, test_envs, options.episodes, seed).mean)
         planner = Knowing(World(env(), state), instantiate(config.planner))
