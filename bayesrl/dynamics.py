@@ -175,7 +175,7 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def standardise(self, sample: Sample) -> None:
-        """Take statistics from a sample; the scale of what never changed in it is 1."""
+        """Take statistics from a sample; the scale of what never changed in it is 1, and of a reward a thousandth."""
         weight = sample.weight[:, None] / sample.weight.sum()
         x = torch.cat([sample.obs, self.taken(sample.action)], -1)
         for values, mean, scale in (
@@ -186,6 +186,8 @@ class Dynamics(nn.Module):
             std = (weight * (values - center).square()).sum(0).sqrt()
             mean.copy_(center)
             scale.copy_(torch.where(std > 1e-5 * (1 + center.abs()), std, 1.0))
+        # Else worlds would promise more or less than what was always paid, and plans would go for it.
+        self.target_scale[-1] = torch.where(std[-1] > 1e-5 * (1 + center[-1].abs()), std[-1], 1e-3)
         self.target_scale[-1].clamp_(min=self.reward_scale)
 
     def batch(self, sample: Sample, learner: Learner, z: Tensor) -> Batch:

@@ -177,7 +177,7 @@ class Weighed(dist.Normal):
         log_p = super().log_prob(value)
         weight = self.scale.detach() ** (2 * self.beta)
         weighed = weight / weight.mean((0, 1), keepdim=True) * log_p
-        return log_p.detach() + weighed - weighed.detach()
+        return log_p.detach() + (weighed - weighed.detach())
 
 
 class StudentT(Likelihood):

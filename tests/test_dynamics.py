@@ -109,6 +109,17 @@ def test_statistics_are_the_data_s_and_change_only_with_a_fit() -> None:
     assert torch.allclose(dynamics.scale, x.std(0, correction=0), rtol=1e-4)
 
 
+def test_rewards_are_measured_by_what_is_to_be_expected_where_they_are_small() -> None:
+    """Prior functions are of the targets' scale: where rewards were all alike, worlds promise what might be paid."""
+    replay = memory(100)
+    small, large = make(reward_scale=1000.0), make(reward_scale=1e-9)
+    for dynamics in (small, large):
+        dynamics.fit(replay, updates=1)
+    assert float(small.target_scale[-1]) == 1000
+    assert float(large.target_scale[-1]) == pytest.approx(float(everything(replay).reward.std(correction=0)), rel=1e-4)
+    assert torch.equal(small.target_scale[:-1], large.target_scale[:-1])
+
+
 def test_what_never_changes_is_predicted_to_stay() -> None:
     """A constant observation has no scale: dividing by its standard deviation would be dividing by zero."""
     dynamics, replay = make(), memory(60)
@@ -272,5 +283,7 @@ def test_refusals_name_the_remedy() -> None:
         tempered(Ensemble(mlp((3,), 4, hidden=[8])), [1.0])
     with pytest.raises(ValueError, match="got the likelihood Gaussian"):
         Dynamics(SPEC, Point(mlp((3,), 4, hidden=[8])))
+    with pytest.raises(ValueError, match="got reward_scale=-1.0, wanted 0 or more"):
+        make(reward_scale=-1.0)
     with pytest.raises(ValueError, match="got Categorical beside a flag"):
         WithFlag(Categorical(3))

@@ -91,6 +91,25 @@ def test_heteroscedastic_bounds(sigma: float, least: float, most: float) -> None
     assert (s[1:] >= s[:-1]).all()
 
 
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_weighing_changes_gradients_and_no_likelihood(beta: float) -> None:
+    """d log p / d mean is (y - mean) sigma^(2 beta - 2) / mean sigma^(2 beta), the mean over draws and batch.
+
+    With beta = 1 that is the gradient of one noise for all, however unsure a target is.
+    """
+    plain, likelihood, y = Heteroscedastic(0.3), Heteroscedastic(0.3, beta=beta), targets()
+    out = outputs(likelihood).requires_grad_()
+    log_p = likelihood(out).log_prob(y)
+    assert torch.equal(log_p, plain(out).log_prob(y))
+    (gradient,) = torch.autograd.grad(log_p.sum(), out)
+    variance = likelihood.variance(out).detach()
+    weight = variance**beta / (variance**beta).mean((0, 1), keepdim=True)
+    mean = (y - out[..., ::2].detach()) / variance * weight
+    assert torch.allclose(gradient[..., ::2], mean)
+    (unweighed,) = torch.autograd.grad(plain(out).log_prob(y).sum(), out)
+    assert torch.allclose(gradient[..., 1::2], unweighed[..., 1::2] * weight)
+
+
 def test_heteroscedastic_is_the_exponential_between_its_bounds() -> None:
     """Two e-folds of sigma each way from .1 with bounds at 1e-3 and 10: log sigma^2 within 1.1 % of 4."""
     likelihood = Heteroscedastic(0.1)
@@ -294,6 +313,7 @@ def test_prior_functions_are_of_the_mean(make: type[Hypermodel | Ensemble]) -> N
         (lambda: LearnedGaussian(-1.0), "got sigma=-1.0, wanted a positive"),
         (lambda: Heteroscedastic(0.1, 0.2), "wanted 0 < least < sigma < most"),
         (lambda: Heteroscedastic(most=math.inf), "wanted 0 < least < sigma < most"),
+        (lambda: Heteroscedastic(beta=1.5), "wanted a number from 0 to 1"),
         (lambda: StudentT(2.0), "wanted more than 2 degrees"),
         (lambda: StudentT(scale=math.nan), "got scale=nan, wanted a positive"),
         (lambda: Categorical(1), "wanted two or more"),
