@@ -283,7 +283,7 @@ def test_refusals_name_the_remedy() -> None:
         tempered(Ensemble(mlp((3,), 4, hidden=[8])), [1.0])
     with pytest.raises(ValueError, match="got the likelihood Gaussian"):
         Dynamics(SPEC, Point(mlp((3,), 4, hidden=[8])))
-    with pytest.raises(ValueError, match="got reward_scale=-1.0, wanted 0 or more"):
+    with pytest.raises(ValueError, match=r"got reward_scale=-1\.0, wanted 0 or more"):
         make(reward_scale=-1.0)
     with pytest.raises(ValueError, match="got Categorical beside a flag"):
         WithFlag(Categorical(3))
