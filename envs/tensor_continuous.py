@@ -78,8 +78,7 @@ class ContinuousCartPole(TensorEnv):
         pull, bend = accelerations(angle, spin, 10 * action[:, 0].clamp(-1, 1))
         h = 0.02
         after = x + h * speed, speed + h * pull, angle + h * spin, spin + h * bend
-        fallen = (after[0].abs() > self.EDGE) | (after[2].abs() > self.FALL)
-        return after, torch.ones_like(x), fallen
+        return after, torch.ones_like(x), fallen(self.observe(after))
 
     def observe(self, state: State) -> Tensor:
         return torch.stack(state, 1)
@@ -150,6 +149,12 @@ def accelerations(angle: Tensor, spin: Tensor, force: Tensor) -> tuple[Tensor, T
     push = (force + 0.05 * spin.square() * sin) / 1.1
     bend = (9.8 * sin - cos * push) / (0.5 * (4 / 3 - 0.1 * cos.square() / 1.1))
     return push - 0.05 * bend * cos / 1.1, bend
+
+
+def fallen(next_obs: Tensor) -> Tensor:
+    """Whether a step of ContinuousCartPole ends the episode: [*, 4] -> [*] bool."""
+    x, _, angle, _ = next_obs.unbind(-1)
+    return (x.abs() > ContinuousCartPole.EDGE) | (angle.abs() > ContinuousCartPole.FALL)
 
 
 def near(x: Tensor, margin: float) -> Tensor:
