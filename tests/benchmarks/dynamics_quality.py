@@ -49,6 +49,7 @@ MODELS = {
     "mean_field": mean_field,
     "mean_field_T.1": partial(mean_field, T=0.1),
     "hypermodel": hypermodel,
+    "hypermodel_.1": partial(hypermodel, prior=0.1),
     "hypermodel_T.1": partial(hypermodel, T=0.1),
     "hypermodel_T.01": partial(hypermodel, T=0.01),
 }
@@ -113,7 +114,7 @@ def main() -> None:
                 g = torch.Generator().manual_seed(seed)
                 steps, test, outside = episodes(N // 200, g), episodes(5, g), box(1000, g)
                 torch.manual_seed(seed)
-                likelihood = WithFlag(Heteroscedastic())
+                likelihood = WithFlag(Heteroscedastic(most=1.0, beta=0.5))
                 (width,), outputs = signature(SPEC)
                 network = mlp((width,), outputs, size=2, hidden=[64, 64], activation=torch.nn.SiLU)
                 dynamics = Dynamics(SPEC, MODELS[name](network, likelihood))
