@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Space
 from torch import Tensor
 
 from bayesrl.envs.tensor_env import State, TensorEnv
@@ -123,7 +123,7 @@ class TensorMountainCar(TensorEnv):
     LEFT, RIGHT, FASTEST, FLAG, FORCE, GRAVITY = -1.2, 0.6, 0.07, 0.5, 0.001, 0.0025
 
     single_observation_space = Box(np.array([LEFT, -FASTEST], np.float32), np.array([RIGHT, FASTEST], np.float32))
-    single_action_space = Discrete(3)
+    single_action_space: Space = Discrete(3)
     max_episode_steps, min_episode_steps = 200, 13
     reset_noise = 1
 
