@@ -87,9 +87,9 @@ class PSRL(nn.Module):
 
     @torch.no_grad()
     def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        """obs with a plan that does well on average over `worlds` draws, always the same ones.
+        """obs [E, D] with a plan that does well on average over `worlds` draws, always the same ones, [E, *].
 
-        The search goes on from the plan that was made a step before.
+        The search goes on from the plan that was made a step before, which is in `seen`, [E, *].
         """
         generator = Generator(device=obs.device).manual_seed(0)
         z = self.dynamics.posterior.index(self.count, generator).repeat(len(obs), 1)
@@ -108,7 +108,7 @@ class PSRL(nn.Module):
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The first action of the plan that `see` made."""
+        """The first action, [E, A] or [E], of the plan that `see` made, [E, *]."""
         return self.action(self.mpc.first(obs), mask)
 
     def action(self, chosen: Tensor, mask: Tensor | None) -> Tensor:

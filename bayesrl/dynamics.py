@@ -175,19 +175,22 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def standardise(self, sample: Sample) -> None:
-        """Take statistics from a sample; the scale of what never changed in it is 1, and of a reward a thousandth."""
+        """Take statistics from a sample; the scale of what never changed in it is 1, and of a reward a thousandth.
+
+        Else worlds would promise more or less than what was always paid, and plans would go for it.
+        """
         weight = sample.weight[:, None] / sample.weight.sum()
         x = torch.cat([sample.obs, self.taken(sample.action)], -1)
-        for values, mean, scale in (
-            (x, self.mean, self.scale),
-            (changes(sample), self.target_mean, self.target_scale),
+        still = torch.ones_like(self.target_scale)
+        still[-1] = 1e-3
+        for values, mean, scale, constant in (
+            (x, self.mean, self.scale, torch.ones_like(self.scale)),
+            (changes(sample), self.target_mean, self.target_scale, still),
         ):
             center = (weight * values).sum(0)
             std = (weight * (values - center).square()).sum(0).sqrt()
             mean.copy_(center)
-            scale.copy_(torch.where(std > 1e-5 * (1 + center.abs()), std, 1.0))
-        # Else worlds would promise more or less than what was always paid, and plans would go for it.
-        self.target_scale[-1] = torch.where(std[-1] > 1e-5 * (1 + center[-1].abs()), std[-1], 1e-3)
+            scale.copy_(torch.where(std > 1e-5 * (1 + center.abs()), std, constant))
         self.target_scale[-1].clamp_(min=self.reward_scale)
 
     def batch(self, sample: Sample, learner: Learner, z: Tensor) -> Batch:

@@ -118,7 +118,8 @@ class Heteroscedastic(Likelihood):
     Maximum likelihood may call noise what it has not fitted yet, and then hardly looks at it again: rare and large
     targets are lost. With beta > 0 gradients count by sigma^(2 beta), relative to its mean over the batch, which takes
     back some of the division by sigma^2 (Seitzer et al., On the Pitfalls of Heteroscedastic Uncertainty Estimation with
-    Probabilistic Neural Networks, 2022); likelihoods themselves are not changed.
+    Probabilistic Neural Networks, 2022); likelihoods themselves are not changed. Samplers, whose gradients are a
+    potential's, want 0.
 
     Arguments:
         sigma: where an output of 0 starts.
@@ -141,7 +142,7 @@ class Heteroscedastic(Likelihood):
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         mean, log = self.parts(out, action).unbind(-1)
         std = (0.5 * self._bounded(log)).exp()
-        return Weighed(mean, std, self.beta) if self.beta else dist.Normal(mean, std, validate_args=False)
+        return WeightedNormal(mean, std, self.beta) if self.beta else dist.Normal(mean, std, validate_args=False)
 
     def mean(self, out: Tensor) -> Tensor:
         return self.parts(out)[..., 0]
@@ -158,8 +159,8 @@ class Heteroscedastic(Likelihood):
         return self.low + nn.functional.softplus(log - self.low)
 
 
-class Weighed(dist.Normal):
-    """A normal whose log-probability has gradients weighed by scale^(2 beta), in the mean over the batch by 1.
+class WeightedNormal(dist.Normal):
+    """A normal whose log-probability has gradients weighted by scale^(2 beta), in the mean over the batch by 1.
 
     Arguments:
         loc, scale: [n, B, *].
@@ -170,14 +171,14 @@ class Weighed(dist.Normal):
         super().__init__(loc, scale, validate_args=False)
         self.beta = beta
 
-    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> Weighed:
-        return Weighed(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.beta)
+    def expand(self, batch_shape: torch.Size | list[int] | tuple[int, ...], _instance: object = None) -> WeightedNormal:
+        return WeightedNormal(self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.beta)
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_p = super().log_prob(value)
         weight = self.scale.detach() ** (2 * self.beta)
-        weighed = weight / weight.mean((0, 1), keepdim=True) * log_p
-        return log_p.detach() + (weighed - weighed.detach())
+        weighted = weight / weight.mean((0, 1), keepdim=True) * log_p
+        return log_p.detach() + (weighted - weighted.detach())
 
 
 class StudentT(Likelihood):

@@ -61,10 +61,10 @@ class MPC(nn.Module):
 
     @torch.no_grad()
     def follow(self, z: Tensor, obs: Tensor, start: Tensor, before: Tensor | None) -> Tensor:
-        """What there is to remember of a greedy plan at obs [E, D], in rows [E, *]: obs, its plan, its first actions.
+        """A greedy plan at obs [E, D] and what to remember of it, in rows [E, *]: obs, first actions, step, mean, kept.
 
-        For the mean over worlds z [E S, *] with their noise, going on from what this gave `before`, a step ago. Has
-        random numbers of its own, others at every step of an episode.
+        For the mean over worlds z [E S, *] with their noise, going on from what this gave `before`, a step ago, but
+        where an episode starts, [E] bool. Has random numbers of its own, others at every step of an episode.
         """
         E, A, planner = len(obs), self.actions, self.planner
         plan, step = planner.begin(E, A, obs), obs.new_zeros(E, 1)
@@ -78,7 +78,7 @@ class MPC(nn.Module):
         return torch.cat([obs, plan.best[:, 0], step, plan.mean.flatten(1), plan.kept.flatten(1)], 1)
 
     def first(self, rows: Tensor) -> Tensor:
-        """The first actions, [E, A], of what `follow` gave."""
+        """The first actions, [E, A], of what `follow` gave, [E, *]."""
         D = len(self.dynamics.target_mean) - 1
         return rows[:, D : D + self.actions]
 

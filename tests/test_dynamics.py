@@ -109,15 +109,28 @@ def test_statistics_are_the_data_s_and_change_only_with_a_fit() -> None:
     assert torch.allclose(dynamics.scale, x.std(0, correction=0), rtol=1e-4)
 
 
-def test_rewards_are_measured_by_what_is_to_be_expected_where_they_are_small() -> None:
-    """Prior functions are of the targets' scale: where rewards were all alike, worlds promise what might be paid."""
+def test_the_scale_of_rewards_is_at_least_what_is_to_be_expected() -> None:
     replay = memory(100)
-    small, large = make(reward_scale=1000.0), make(reward_scale=1e-9)
-    for dynamics in (small, large):
+    raised, seen = make(reward_scale=1000.0), make(reward_scale=1e-9)
+    for dynamics in (raised, seen):
         dynamics.fit(replay, updates=1)
-    assert float(small.target_scale[-1]) == 1000
-    assert float(large.target_scale[-1]) == pytest.approx(float(everything(replay).reward.std(correction=0)), rel=1e-4)
-    assert torch.equal(small.target_scale[:-1], large.target_scale[:-1])
+    assert float(raised.target_scale[-1]) == 1000
+    assert float(seen.target_scale[-1]) == pytest.approx(float(everything(replay).reward.std(correction=0)), rel=1e-4)
+    assert torch.equal(raised.target_scale[:-1], seen.target_scale[:-1])
+
+
+@pytest.mark.parametrize(("reward_scale", "spread"), [(0.0, 1e-3), (100.0, 100.0)])
+def test_a_reward_that_never_changed_is_promised_again_or_doubted(reward_scale: float, spread: float) -> None:
+    """Far from the data worlds differ in the reward by prior functions of the scale's size, here some tenths of it."""
+    torch.manual_seed(0)
+    likelihood = WithFlag(Heteroscedastic())
+    posterior = Hypermodel(network(likelihood), prior_scale=1.0, likelihood=likelihood)
+    dynamics, replay = Dynamics(SPEC, posterior, reward_scale=reward_scale), memory(60)
+    replay.columns["reward"].fill_(7.0)
+    dynamics.fit(replay, updates=1)
+    reward = dynamics.draw(50).step(torch.full((50, 1, 2), 300.0), torch.zeros(50, 1, 1)).reward
+    assert float(dynamics.target_scale[-1]) == pytest.approx(spread)
+    assert 0.1 * spread < float(reward.std()) < 10 * spread
 
 
 def test_what_never_changes_is_predicted_to_stay() -> None:

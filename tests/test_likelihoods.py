@@ -92,7 +92,7 @@ def test_heteroscedastic_bounds(sigma: float, least: float, most: float) -> None
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0])
-def test_weighing_changes_gradients_and_no_likelihood(beta: float) -> None:
+def test_weighting_changes_gradients_and_no_likelihood(beta: float) -> None:
     """d log p / d mean is (y - mean) sigma^(2 beta - 2) / mean sigma^(2 beta), the mean over draws and batch.
 
     With beta = 1 that is the gradient of one noise for all, however unsure a target is.
@@ -106,8 +106,8 @@ def test_weighing_changes_gradients_and_no_likelihood(beta: float) -> None:
     weight = variance**beta / (variance**beta).mean((0, 1), keepdim=True)
     mean = (y - out[..., ::2].detach()) / variance * weight
     assert torch.allclose(gradient[..., ::2], mean)
-    (unweighed,) = torch.autograd.grad(plain(out).log_prob(y).sum(), out)
-    assert torch.allclose(gradient[..., 1::2], unweighed[..., 1::2] * weight)
+    (unweighted,) = torch.autograd.grad(plain(out).log_prob(y).sum(), out)
+    assert torch.allclose(gradient[..., 1::2], unweighted[..., 1::2] * weight)
 
 
 def test_heteroscedastic_is_the_exponential_between_its_bounds() -> None:
