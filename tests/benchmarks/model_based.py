@@ -1,30 +1,38 @@
 """Model-based agents against the planner that knows the true world, from the same starts.
 
-    python tests/benchmarks/model_based.py TASK [--seeds 100-109] [--steps 400] [--at 200,400] [words of bayesrl.train]
+    python tests/benchmarks/model_based.py TASK [--seeds 100-109] [--steps 400] [--at 200,400] [--until RETURN]
+        [--explore thompson,mean,optimism] [words of bayesrl.train]
     TASK: pendulum, noisy_pendulum, pendulum_reward_known (the agent is told what is paid), balance (it is told when a
     pole has fallen), balance_end_learned, swing_up, sparse_swing_up, mountain_car
 
 Environments, agent and settings are those of the experiments `model_based`, `balance`, `swing_up` and `mountain_car`;
 further words, such as agent=pets, change them. Evaluates greedily after --at transitions, again and again; the true
 planner searches with the same planner in the true dynamics, noise apart, and is evaluated in the same environments
-under the same seeds. A line a seed: each training episode's return and the transitions at its end, the greedy returns,
-the true planner's; then their means over seeds, and at how many seeds the greedy return is within 5 and 10 % of the
-true planner's or better.
+under the same seeds. --until stops a seed's training at the first episode with so much return. --explore tells ways to
+act while learning, to be compared seed by seed: in one drawn world an episode (`psrl`), for the mean over worlds
+(`pets`), or as if what worlds disagree on would turn out as wished (`pets` with `Hallucinated`, beta = 1).
+
+A line for each seed and way: each training episode's return and the transitions at its end, the greedy returns, the
+true planner's. Then means over seeds, at how many seeds the greedy return is within 5 and 10 % of the true planner's
+or better, and by how much the first way is above each other one, seed against seed, with 95 % bootstrap intervals.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import math
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from bayesrl import config as cfg
+from bayesrl.aggregate import mean, resamples
 from bayesrl.building import build_agent, environments
 from bayesrl.envs import CartPoleSwingUp, ContinuousCartPole, SparseCartPoleSwingUp
 from bayesrl.envs.tensor_classic import TensorContinuousMountainCar, TensorPendulum
@@ -75,6 +83,13 @@ TASKS: dict[str, tuple[type[TensorEnv], Callable[[Tensor], State], list[str]]] =
     "sparse_swing_up": (SparseCartPoleSwingUp, swung, ["experiment=swing_up", *SPARSE]),
     "mountain_car": (TensorContinuousMountainCar, numbers, ["experiment=mountain_car"]),
 }
+EXPLORE = {
+    "thompson": ["agent=psrl"],
+    "mean": ["agent=pets"],
+    "optimism": [
+        "agent=pets", "agent.propagation._target_=bayesrl.propagation.Hallucinated", "++agent.propagation.beta=1.0",
+    ],
+}  # fmt: skip
 
 
 class World:
@@ -116,51 +131,99 @@ class Knowing(nn.Module):
         return seen
 
 
+class Run(NamedTuple):
+    """What came of one seed.
+
+    Attributes:
+        told: return of each training episode and the transitions at its end, spelled.
+        transitions: of training.
+        greedy: the agent's returns, of each evaluation.
+        knowing: the true planner's.
+    """
+
+    told: list[str]
+    transitions: int
+    greedy: list[float]
+    knowing: float
+
+
+def run(task: str, words: list[str], seed: int, steps: int, at: list[int], until: float, episodes: int) -> Run:
+    """Train, and evaluate after `at` transitions; once at the end if that is empty."""
+    env, state, own = TASKS[task]
+    config = cfg.load([*own, *words, f"seed={seed}"])
+    device = torch.device("cpu")
+    envs, _ = environments(config, 1, config.env.vectorization, 1.0, device)
+    test_envs, _ = environments(config, episodes, config.env.vectorization, 1.0, device)
+    envs.reset(seed=seed)
+    torch.manual_seed(seed)
+    agent = build_agent(config, envs.spec, device)
+    agent.capture(say=lambda line: None)  # type: ignore[attr-defined]
+    rollout, told, greedy, best = Rollout(agent, envs), list[str](), list[float](), -math.inf
+    while rollout.transitions < steps and best < until:
+        rollout.step()
+        for episode in envs.finished:
+            best = max(best, episode.ret)
+            told.append(f"{episode.ret:.0f} ({rollout.transitions})")
+            print(f"seed {seed}: {told[-1]}", file=sys.stderr)
+        if rollout.transitions in at:
+            greedy.append(evaluate(agent, test_envs, episodes, seed).mean)
+    if not at:
+        greedy.append(evaluate(agent, test_envs, episodes, seed).mean)
+    planner = Knowing(World(env(), state), instantiate(config.planner))
+    knowing = evaluate(planner, test_envs, episodes, seed).mean  # type: ignore[arg-type]
+    return Run(told, rollout.transitions, greedy, knowing)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--seeds", default="0-4", help="first-last, both included")
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--at", default="", help="transitions after which to evaluate, 200,400; at the end by default")
+    parser.add_argument("--at", default="", help="transitions after which to evaluate, 200,400; the end by default")
+    parser.add_argument("--until", type=float, default=math.inf, help="return of a training episode that is enough")
     parser.add_argument("--episodes", type=int, default=3)
+    parser.add_argument("--explore", default="thompson", help=f"ways to act while learning: {','.join(EXPLORE)}")
     options, words = parser.parse_known_args()
+    ways = options.explore.split(",")
+    if not set(ways) <= set(EXPLORE):
+        parser.error(f"got --explore {options.explore}, wanted some of {','.join(EXPLORE)}")
+    if options.at and options.until < math.inf:
+        parser.error("got --at and --until, which may stop before that: give one of them")
     torch.set_num_threads(1)
-    env, state, own = TASKS[options.task]
     first, _, last = options.seeds.partition("-")
-    at = [int(number) for number in (options.at or str(options.steps)).split(",")]
-    rows = []
-    for seed in range(int(first), int(last or first) + 1):
-        began = time.process_time()
-        config = cfg.load([*own, f"seed={seed}", *words])
-        device = torch.device("cpu")
-        envs, _ = environments(config, 1, config.env.vectorization, 1.0, device)
-        test_envs, _ = environments(config, options.episodes, config.env.vectorization, 1.0, device)
-        envs.reset(seed=seed)
-        torch.manual_seed(seed)
-        agent = build_agent(config, envs.spec, device)
-        agent.capture(say=lambda line: None)  # type: ignore[attr-defined]
-        rollout, told, learned = Rollout(agent, envs), [], []
-        while rollout.transitions < options.steps:
-            rollout.step()
-            for episode in envs.finished:
-                told.append(f"{episode.ret:.0f} ({rollout.transitions})")
-                print(f"seed {seed}: {told[-1]}", file=sys.stderr)
-            if rollout.transitions in at:
-                learned.append(evaluate(agent, test_envs, options.episodes, seed).mean)
-        planner = Knowing(World(env(), state), instantiate(config.planner))
-        knowing = evaluate(planner, test_envs, options.episodes, seed).mean  # type: ignore[arg-type]
-        rows.append((*learned, knowing))
-        greedy = " ".join(f"{each:.1f}" for each in learned)
+    seeds = range(int(first), int(last or first) + 1)
+    at = [int(number) for number in options.at.split(",") if number]
+    runs: dict[str, list[Run]] = {way: [] for way in ways}
+    for seed in seeds:
+        for way in ways:
+            began = time.process_time()
+            each = run(
+                options.task, [*EXPLORE[way], *words], seed, options.steps, at, options.until, options.episodes
+            )  # fmt: skip
+            runs[way].append(each)
+            print(
+                f"{options.task} {way} seed {seed}: training {' '.join(each.told)}; greedy "
+                f"{' '.join(f'{value:.1f}' for value in each.greedy)}; true planner {each.knowing:.1f} "
+                f"({time.process_time() - began:.0f} s)",
+                flush=True,
+            )
+    counts = resamples([len(seeds)], 2000, np.random.default_rng(0))
+    scores = {}
+    for way, of in runs.items():
+        knowing = np.array([each.knowing for each in of])[:, None]
+        scores[way] = np.array([[*each.greedy, each.transitions] for each in of])  # [seeds, evaluations + 1]
+        *greedy, transitions = scores[way].mean(0)
         print(
-            f"{options.task} seed {seed}: training {' '.join(told)}; greedy {greedy}; true planner {knowing:.1f} "
-            f"({time.process_time() - began:.0f} s)",
-            flush=True,
+            f"mean over seeds, {way}: greedy {' '.join(f'{value:.1f}' for value in greedy)}; true planner "
+            f"{knowing.mean():.1f}; transitions {transitions:.0f}"
         )
-    *learned, knowing = (statistics.mean(each) for each in zip(*rows, strict=True))
-    print(f"mean: greedy {' '.join(f'{each:.1f}' for each in learned)}; true planner {knowing:.1f}")
-    for share in (0.05, 0.1):
-        within = [sum(row[i] >= row[-1] - share * abs(row[-1]) for row in rows) for i in range(len(at))]
-        print(f"within {share:.0%} of the true planner: {' '.join(map(str, within))} of {len(rows)} seeds")
+        for share in (0.05, 0.1):
+            within = (scores[way][:, :-1] >= knowing - share * abs(knowing)).sum(0)
+            print(f"within {share:.0%} of the true planner: {' '.join(map(str, within))} of {len(of)} seeds")
+    for way in ways[1:]:
+        value, low, high = mean(scores[ways[0]] - scores[way], counts)
+        spelled = [f"{v:.1f} [{a:.1f}, {b:.1f}]" for v, a, b in zip(value, low, high, strict=True)]
+        print(f"{ways[0]} less {way}: greedy {' '.join(spelled[:-1])}; transitions {spelled[-1]}")
 
 
 if __name__ == "__main__":
