@@ -157,7 +157,7 @@ class PSRL(nn.Module):
         """
         with kept(self), torch.random.fork_rng():
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
-        acting = self.mpc.capture(z, noisy, acts * self.mpc.planner.iterations, say)
+        acting = self.mpc.capture(z, noisy, acts, say)
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.learned.device)
         update = self.dynamics.capture(self.replay.gather(index), math.inf if acting else updates, say, compile)
         return update, acting and update

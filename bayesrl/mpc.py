@@ -16,7 +16,9 @@ from bayesrl.agent import EnvSpec
 from bayesrl.capture import captured, kept
 from bayesrl.dynamics import Dynamics
 from bayesrl.planning import Plan, Planner
-from bayesrl.propagation import TSinf, returns
+from bayesrl.propagation import Rollouts, TSinf, rollout
+
+STRETCH = 10  # steps of a rollout in one graph: compiling takes as long as these, whatever the horizon
 
 
 class MPC(nn.Module):
@@ -94,38 +96,51 @@ class MPC(nn.Module):
         """A plan improved: z [E S, *], obs [E, D]."""
         E, S, H, A = len(obs), len(z) // len(obs), self.planner.horizon, plan.mean.shape[-1]
         shift = torch.randint(S, (H, E), generator=generator, device=obs.device)
-        noise = (torch.randn(H, E, S, obs.shape[1] + 1, generator=generator, device=obs.device),) if noisy else ()
+        noise = torch.randn(H, E, S, obs.shape[1] + 1, generator=generator, device=obs.device) if noisy else None
+        score = partial(self.returns, propagation, z, obs, noise=noise, shift=shift)
         for eps in self.planner.noise(E, A, obs, generator):
-            plan = Plan(*self.iterate(propagation, z, obs, shift, eps, *plan, *noise))
+            plan = self.planner.improve(score, plan, eps)
         return plan
 
-    def improve(
-        self, propagation: TSinf, z: Tensor, obs: Tensor, shift: Tensor, eps: Tensor, *rest: Tensor
-    ) -> tuple[Tensor, ...]:
-        """One iteration of a search, a pure tensor function; `rest` is the plan and, if any, the worlds' noise."""
-        plan, noise = Plan(*rest[:5]), rest[5] if len(rest) > 5 else None
-        worlds = self.dynamics.worlds(z)
-        score = lambda x: returns(worlds, propagation, obs, x, noise, shift)  # noqa: E731
-        return tuple(self.planner.improve(score, plan, eps))
+    def returns(
+        self, propagation: TSinf, z: Tensor, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
+    ) -> Tensor:
+        """`propagation.returns` in worlds z [E S, *], by one stretch of the horizon after the other."""
+        H, n = actions.shape[2], self.stretches
+        at = Rollouts.begin(obs, propagation.particles(len(z) // len(obs)), actions.shape[1])
+        for t in (slice(H * k // n, H * (k + 1) // n) for k in range(n)):
+            given = z, *at, actions[:, :, t], shift[t], *(() if noise is None else (noise[t],))
+            at = Rollouts(*self.move(propagation, given))
+        return at.worth()
 
-    def iterate(self, propagation: TSinf, z: Tensor, obs: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-        """`improve`, compiled where that is wished, anew for every number of environments and worlds."""
-        improve = partial(self.improve, propagation)
+    @property
+    def stretches(self) -> int:
+        """Of a horizon, as equal as can be."""
+        return math.ceil(self.planner.horizon / STRETCH)
+
+    def stretch(self, propagation: TSinf, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        """Some steps of all rollouts: parts of `Rollouts`, actions, shift and any noise, to parts; a pure function."""
+        *at, actions, shift = given[:5]
+        noise = given[5] if len(given) > 5 else None
+        return tuple(rollout(self.dynamics.worlds(z), propagation, Rollouts(*at), actions, noise, shift))
+
+    def move(self, propagation: TSinf, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """`stretch`, compiled where that is wished, anew for all other shapes."""
+        stretch = partial(self.stretch, propagation)
         if self.compiled is None:
-            return improve(z, obs, *rest)
-        key = type(propagation), len(z), len(obs), len(rest)
+            return stretch(*given)
+        key = type(propagation), *(part.shape for part in given)
         if key not in self.compiled:
-            given = (z, obs, *rest)
-            self.compiled[key] = captured(improve, self, *given, name="planning", calls=self.calls, say=self.say)
-        return self.compiled[key](z, obs, *rest)
+            self.compiled[key] = captured(stretch, self, *given, name="planning", calls=self.calls, say=self.say)
+        return self.compiled[key](*given)
 
-    def capture(self, z: Tensor, noisy: bool, calls: float, say: Callable[[str], None]) -> bool:
-        """Compile iterations, if so many in worlds z [E S, *] save more time than that takes; whether it did."""
-        self.compiled, self.calls, self.say = {}, calls, say
+    def capture(self, z: Tensor, noisy: bool, acts: float, say: Callable[[str], None]) -> bool:
+        """Compile rollouts, if so many actions in worlds z [E S, *] save more time than that takes; whether it did."""
+        self.compiled, self.calls, self.say = {}, acts * self.planner.iterations * self.stretches, say
         obs = self.mean.new_zeros(len(self.mean), len(self.dynamics.target_mean) - 1)
         with kept(self), torch.random.fork_rng():
             self.act(z, obs, torch.ones_like(obs[:, 0], dtype=torch.bool), noisy)
-        if any(isinstance(improve, partial) for improve in self.compiled.values()):
+        if any(isinstance(stretch, partial) for stretch in self.compiled.values()):
             self.compiled = None
         self.calls = math.inf
         return self.compiled is not None

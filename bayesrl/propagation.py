@@ -9,6 +9,8 @@ the greatest, D of an observation, K targets of the worlds that are numbers.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -117,13 +119,47 @@ def returns(
         noise: [H, E, S, K], or None for expected changes.
         shift: [H, E] int64, below S.
     """
-    E, C, H, _ = actions.shape
-    particles = propagation.particles(worlds.count // E)
-    x = obs[:, None, None].expand(E, particles, C, -1)
-    alive, total = obs.new_ones(E, particles, C), obs.new_zeros(E, particles, C)
-    for t in range(H):
-        given = None if noise is None else noise[t]
-        x, alive, gained = propagation.step(worlds, x, alive, actions[:, :, t], given, shift[t])
+    particles = propagation.particles(worlds.count // len(obs))
+    return rollout(worlds, propagation, Rollouts.begin(obs, particles, actions.shape[1]), actions, noise, shift).worth()
+
+
+class Rollouts(NamedTuple):
+    """Where the particles of all candidates are.
+
+    Attributes:
+        obs: [E, particles, C, D].
+        alive: the probability that the episode still goes on, [E, particles, C].
+        total: of rewards so far, [E, particles, C].
+    """
+
+    obs: Tensor
+    alive: Tensor
+    total: Tensor
+
+    @classmethod
+    def begin(cls, obs: Tensor, particles: int, C: int) -> Rollouts:
+        """All at obs [E, D]."""
+        E, D = obs.shape
+        return cls(
+            obs[:, None, None].expand(E, particles, C, D),
+            obs.new_ones(E, particles, C),
+            obs.new_zeros(E, particles, C),
+        )
+
+    def worth(self) -> Tensor:
+        """Mean over particles, [E, C]; an observation that is not finite spoils the value too."""
+        value = self.total.mean(1) + 0 * self.obs.sum((1, 3))
+        return torch.where(value.isfinite(), value, -torch.inf)
+
+
+def rollout(
+    worlds: Worlds, propagation: TSinf, at: Rollouts, actions: Tensor, noise: Tensor | None, shift: Tensor
+) -> Rollouts:
+    """Where particles get to by the actions of some steps; arguments as of `returns`."""
+    x, alive, total = at
+    for t in range(actions.shape[2]):
+        x, alive, gained = propagation.step(
+            worlds, x, alive, actions[:, :, t], None if noise is None else noise[t], shift[t]
+        )
         total = total + gained
-    value = total.mean(1) + 0 * x.sum((1, 3))  # an observation that is not finite spoils the value too
-    return torch.where(value.isfinite(), value, -torch.inf)
+    return Rollouts(x, alive, total)

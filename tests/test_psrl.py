@@ -13,11 +13,12 @@ from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.pets import PETS
 from bayesrl.agents.psrl import PSRL
 from bayesrl.likelihoods import Heteroscedastic, WithFlag
+from bayesrl.mpc import STRETCH
 from bayesrl.network import mlp
 from bayesrl.optim import Adam
 from bayesrl.planning import CEM, MPPI, ImprovedCEM, RandomShooting
 from bayesrl.posteriors import Hypermodel
-from bayesrl.propagation import TS1, Hallucinated
+from bayesrl.propagation import TS1, Hallucinated, returns
 
 resume_test = importlib.import_module("test_resume")
 
@@ -195,21 +196,33 @@ def test_saved_and_loaded_goes_on_the_same() -> None:
     resume_test.same(one.state_dict(), other.state_dict())
 
 
-def test_an_iteration_of_the_search_is_one_graph() -> None:
-    """Traced on one state and plan, it makes of another what it makes uncompiled."""
+def test_a_stretch_of_the_horizon_is_one_graph() -> None:
+    """Traced on one state of everything, it makes of another what it makes uncompiled."""
     made = agent(PETS, planner=CEM(horizon=3, candidates=8, elites=4), propagation=TS1(), worlds=2)
     mpc, g = made.mpc, torch.Generator().manual_seed(0)
 
     def given() -> tuple[torch.Tensor, ...]:
-        plan = mpc.planner.begin(2, 1, torch.randn(1, generator=g))
-        eps = mpc.planner.noise(2, 1, torch.zeros(1), g)[0]
-        rest = (torch.randint(2, (3, 2), generator=g), eps, *plan, torch.randn(3, 2, 2, 2, generator=g))
-        return made.dynamics.posterior.index(4, g), torch.randn(2, 1, generator=g), *rest
+        z, noise = made.dynamics.posterior.index(4, g), torch.randn(3, 2, 2, 2, generator=g)
+        at = torch.randn(2, 2, 8, 1, generator=g), torch.rand(2, 2, 8, generator=g), torch.randn(2, 2, 8, generator=g)
+        return z, *at, torch.randn(2, 8, 3, 1, generator=g), torch.randint(2, (3, 2), generator=g), noise
 
-    graph = make_fx(lambda *args: mpc.improve(mpc.propagation, *args))(*given())
+    graph = make_fx(lambda *args: mpc.stretch(mpc.propagation, *args))(*given())
     other = given()
-    for traced, plain in zip(graph(*other), mpc.improve(mpc.propagation, *other), strict=True):
+    for traced, plain in zip(graph(*other), mpc.stretch(mpc.propagation, *other), strict=True):
         assert torch.allclose(traced, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("H", [1, STRETCH, 2 * STRETCH + 3])
+def test_stretches_make_the_whole_horizon(H) -> None:
+    """A search by stretches values plans as whole rollouts do, whatever the horizon."""
+    planner = CEM(horizon=H, candidates=8, elites=4)
+    made, g = agent(PETS, planner=planner, propagation=TS1(), worlds=2), torch.Generator().manual_seed(0)
+    z, obs = made.dynamics.posterior.index(4, g), torch.randn(2, 1, generator=g)
+    actions, shift = torch.randn(2, 8, H, 1, generator=g), torch.randint(2, (H, 2), generator=g)
+    noise = torch.randn(H, 2, 2, 2, generator=g)
+    for given in (noise, None):
+        whole = returns(made.dynamics.worlds(z), TS1(), obs, actions, given, shift)
+        assert torch.equal(made.mpc.returns(TS1(), z, obs, actions, given, shift), whole)
 
 
 def test_what_does_not_pay_is_not_compiled() -> None:
