@@ -65,10 +65,9 @@ class PSRL(nn.Module):
         every: int | None = None,
     ) -> None:
         super().__init__()
-        if min(worlds, updates, batch_size, 1 if every is None else every) < 1:
-            raise ValueError(
-                f"got worlds={worlds}, updates={updates}, batch_size={batch_size}, every={every}, wanted at least 1"
-            )
+        for name, value in {"worlds": worlds, "updates": updates, "batch_size": batch_size, "every": every}.items():
+            if value is not None and value < 1:
+                raise ValueError(f"got {name}={value}, wanted at least 1")
         device = next(posterior.parameters()).device
         self.replay = Replay(spec, posterior.tags(1), capacity, n_step=1, discount=1.0, device=device)
         self.mpc = MPC(spec, dynamics(spec, posterior), planner or ImprovedCEM(), TSinf())

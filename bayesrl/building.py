@@ -38,7 +38,7 @@ from bayesrl.envs.tensor_env import TensorEnv
 from bayesrl.envs.worker import WorkerError
 from bayesrl.envs.wrappers import Wrapped
 from bayesrl.imagination import Experience, imaginable
-from bayesrl.logger import Logger
+from bayesrl.logger import Logger, layout
 from bayesrl.policy import Policy
 from bayesrl.posteriors import Posterior
 from bayesrl.rollout import Rollout
@@ -72,7 +72,9 @@ def build(
             f"{config.env.id} has a vector version of its own, which env.wrappers keep out, as a wrapper is of one "
             f"environment: {config.env.vectorization} it is, and slower"
         )
-    test_envs = evaluation_environments(config, 100 if config.solve else min(10, config.eval.episodes), device)
+    between = 0 < config.eval.every <= config.steps
+    episodes = config.eval.episodes if between else config.eval.final_episodes
+    test_envs = evaluation_environments(config, 100 if config.solve else min(10, episodes), device)
     agent = build_agent(config, envs.spec, device)
     overlap = None if config.workers.overlap == "auto" else config.workers.overlap
     if overlap and config.env.vectorization != "async":
@@ -97,7 +99,9 @@ def build(
     step = 0 if state is None else state["step"]
     config.capture = captured(config, agent, envs, step, compile)
     places.describe(run_dir, config, envs, step)
-    logger = Logger(run_dir, step if resuming else None)
+    worlds = hasattr(agent, "dynamics")
+    charts = layout(not worlds, worlds or bool(config.get("imagination")))
+    logger = Logger(run_dir, step if resuming else None, charts)
     logger.begin(cfg.settings(config))
     run = Run(
         run_dir,
@@ -220,7 +224,7 @@ def _building(name: str, node: Any = None) -> Iterator[None]:
         if isinstance(cause, TOLD):
             raise cause from error
         why = " ".join(str(cause).split())
-        got = f"got a {name} that cannot be built ({type(cause).__name__}: {why})"
+        got = f"got {'an' if name[0] in 'aeiou' else 'a'} {name} that cannot be built ({type(cause).__name__}: {why})"
         raise ConfigError([f"{got}, wanted other values of {name}.*"]) from error
 
 

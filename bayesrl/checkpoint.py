@@ -23,6 +23,11 @@ from torch import Tensor
 from bayesrl.replay import Replay
 
 FORMAT = "bayesrl checkpoint 1"
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+}
 
 
 class CheckpointError(RuntimeError):
@@ -95,9 +100,9 @@ class Checkpoints:
             self.rows = state["replay_rows"]
             return state
         raise CheckpointError(
-            "; ".join(problems) + "; no older one is left: without it resume begins anew"
+            "; ".join(dict.fromkeys(problems)) + "; no older one is left: without it resume begins anew"
             if problems
-            else f"got {self.run_dir}, which has no checkpoint, wanted a run directory of bayesrl.train"
+            else f"got {self.run_dir}, which has no checkpoint yet, wanted one: wait until its run has written it"
         )
 
     def forget_after(self, step: int) -> None:
@@ -152,9 +157,10 @@ def write(path: Path, state: dict[str, Any]) -> None:
     try:
         replace(path, buffer.getbuffer())
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}, and go on with resume={path.parent.parent}, whose earlier checkpoints are whole"
-        ) from error
+        run_dir = path.parent.parent
+        whole = any(run_dir.glob("checkpoints/*.pt"))
+        rest = f", and go on with resume={run_dir}, whose earlier checkpoints are whole" if whole else ""
+        raise CheckpointError(f"{error}{rest}") from error
 
 
 def replace(path: Path, content: bytes | memoryview) -> None:
@@ -175,7 +181,7 @@ def replace(path: Path, content: bytes | memoryview) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        remedy = "free some space" if error.errno == errno.ENOSPC else "make the directory writable"
+        remedy = REMEDIES.get(error.errno or 0, "make the directory writable")
         size = f"{len(content) / 2**10:,.0f} KiB"
         raise CheckpointError(f"got '{error.strerror}' writing {path} ({size}), wanted it saved: {remedy}") from error
 
@@ -188,12 +194,12 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError as error:
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise CheckpointError(f"got '{error.strerror}' reading {path}, wanted a checkpoint: check the path") from error
     except Exception as error:
         raise CheckpointError(
-            f"got {path}, which is cut short or not a checkpoint ({type(error).__name__}), wanted one that bayesrl "
-            "wrote: remove it"
+            f"got {path}, which is cut short or was not written by bayesrl ({type(error).__name__}), wanted a whole "
+            "file: restore it or remove it"
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections.abc
 import difflib
 import functools
+import importlib
 import importlib.util
 import inspect
 import math
@@ -381,8 +382,8 @@ def _check_node(node: Any, where: str) -> list[str]:
         return []
     try:
         target = get_object(node["_target_"])
-    except Exception as error:
-        return [f"got {where}._target_={node['_target_']}, wanted something that can be imported: {error}"]
+    except Exception:
+        return [_missing(node["_target_"], f"{where}._target_")]
     parameters = inspect.signature(target).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     function = target.__init__ if inspect.isclass(target) else target
@@ -397,10 +398,33 @@ def _check_node(node: Any, where: str) -> list[str]:
         if key not in parameters and not takes_any:
             problems.append(_unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(parameters)))
         elif isinstance(value, dict) and "_target_" in value:
-            problems += _check_node(value, f"{where}.{key}")
+            problems += _check_node(value, f"{where}.{key}") or _check_kind(value, f"{where}.{key}", hints.get(key))
         elif not fits(value, hints.get(key, Any)):
             problems.append(f"got {where}.{key}={value!r}, wanted {spell(hints[key])}")
     return problems
+
+
+def _check_kind(node: dict, where: str, wanted: Any) -> list[str]:
+    """Whether what is to be built is of the class that is wanted, where a class or one of several is."""
+    target, kinds = get_object(node["_target_"]), typing.get_args(wanted) or (wanted,)
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    plain = all(inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) for kind in kinds)
+    if node.get("_partial_") or not (plain and inspect.isclass(target)) or issubclass(target, kinds):
+        return []
+    named = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+    return [f"got {where}._target_={node['_target_']}, wanted {named} or a class derived from it"]
+
+
+def _missing(path: str, where: str) -> str:
+    """Why something cannot be imported."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"got {where}={path}, wanted something that can be imported: {why}"
+    own = [key for key, value in vars(found).items() if getattr(value, "__module__", None) == module]
+    return _unknown(f"{where}={path}", f"a name of {module}", name, own)
 
 
 def _check_wrapper(node: Any, where: str) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import traceback
 from collections.abc import Callable, Sequence
 
 import torch
@@ -75,12 +76,15 @@ class Dynamics(nn.Module):
                 f"got the likelihood {type(posterior.likelihood).__name__}, wanted one with a flag for the "
                 "termination: WithFlag(likelihood)"
             )
+        device = next(posterior.parameters()).device
+        known("reward", reward, torch.float32, spec, device)
+        known("terminated", terminated, torch.bool, spec, device)
         self.spec, self.reward, self.terminated = spec, reward, terminated
         self.memory, self.reward_scale = memory, reward_scale
         self.learners = nn.ModuleList(tempered(posterior, temperatures))  # type: ignore[assignment]
         self.averages = nn.ModuleList(x.snapshot() for x in self.learners)  # type: ignore[assignment]
         self.posterior: Learner = self.averages[0].snapshot()  # type: ignore[assignment]
-        device, K = next(posterior.parameters()).device, width - spec.actions + 1
+        K = width - spec.actions + 1
         for name, value in {
             "mean": torch.zeros(width), "scale": torch.ones(width),
             "target_mean": torch.zeros(K), "target_scale": torch.ones(K),
@@ -136,7 +140,9 @@ class Dynamics(nn.Module):
         Stochastic Approximation by Averaging, 1992). Returns 0-d tensors: the loss of the last update and its terms.
         """
         rows = torch.arange(min(replay.rows, replay.T) * replay.E, device=self.mean.device)
-        self.standardise(replay.gather(rows))
+        seen = replay.gather(rows)
+        self.check(seen)
+        self.standardise(seen)
         info: dict[str, Tensor] = {}
         for done in range(updates):
             rate = torch.tensor(1 / max(1, done - updates // 2), device=self.mean.device)
@@ -172,6 +178,23 @@ class Dynamics(nn.Module):
         given = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
         self.step = compile(self.update, self, *given, name="the update", calls=calls, say=say)
         return self.step != self.update
+
+    @torch.no_grad()
+    def check(self, sample: Sample) -> None:
+        """That a known reward is a number at what has been seen.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if self.reward is None:
+            return
+        reward = self.reward(sample.obs, self.taken(sample.action), sample.next_obs)
+        if len(broken := (~reward.isfinite() & (sample.weight > 0)).nonzero()):
+            i = int(broken[0])
+            raise ValueError(
+                f"got the reward {float(reward[i])} from the reward function at obs {sample.obs[i].tolist()}, action "
+                f"{sample.action[i].tolist()}, next obs {sample.next_obs[i].tolist()}, wanted a finite number: mend it"
+            )
 
     @torch.no_grad()
     def standardise(self, sample: Sample) -> None:
@@ -261,6 +284,33 @@ def signature(spec: EnvSpec) -> tuple[tuple[int], int]:
     return (spec.shape[0] + spec.actions,), spec.shape[0] + 2
 
 
+def known(name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpec, device: torch.device) -> None:
+    """Try a reward or an end that is given, where it is, on numbers of the shapes that it will be called with.
+
+    Raises:
+        ValueError: it raises, or gives anything but one number of the dtype for each row.
+    """
+    if function is None:
+        return
+    shape = 3, 2
+    obs, action = (torch.zeros(*shape, width, device=device) for width in (spec.shape[0], spec.actions))
+    given = (obs, action, obs) if name == "reward" else (obs,)
+    called = f"the {name} function, called with {' and '.join(str([*x.shape]) for x in given)}"
+    try:
+        out = function(*given)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"got {type(error).__name__}: {' '.join(str(error).split())} from {called}, wanted no exception: mend it "
+            f"at {place.filename}, line {place.lineno}"
+        ) from error
+    got = f"{[*out.shape]} of {out.dtype}" if isinstance(out, Tensor) else repr(out)
+    if not isinstance(out, Tensor) or out.shape != shape or out.dtype != dtype:
+        raise ValueError(
+            f"got {got} from {called}, wanted a tensor {[*shape]} of {dtype}, one for each row: mend what it returns"
+        )
+
+
 def changes(sample: Sample) -> Tensor:
     """Change of the observation and reward, [B, K]."""
     return torch.cat([sample.next_obs - sample.obs, sample.reward[:, None]], -1)
@@ -275,6 +325,8 @@ def tempered(posterior: Learner, temperatures: Sequence[float]) -> list[Learner]
             f"got temperatures={list(temperatures)} for {type(posterior).__name__}, which has none, wanted "
             "temperatures=[]"
         )
+    if min(temperatures) < 0:
+        raise ValueError(f"got temperatures={list(temperatures)}, wanted no negative temperature")
     out = [copy.deepcopy(posterior) for _ in temperatures]
     for learner, T in zip(out, temperatures, strict=True):
         learner.temperature.fill_(T)  # type: ignore[operator, union-attr]

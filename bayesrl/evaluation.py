@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -54,12 +55,29 @@ class Evaluation(NamedTuple):
         low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
+    def told(self) -> str:
+        """The mean in words, with its interval where there are several episodes."""
+        low, high = self.interval()
+        return f"{self.mean:.4g}" + (f" (95 % interval {low:.4g} to {high:.4g})" if len(self.returns) > 1 else "")
 
-def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int, limit: int = 30_000) -> Evaluation:
+    @property
+    def played(self) -> str:
+        """How many there are, in words."""
+        return f"{len(self.returns)} episode{'s' * (len(self.returns) > 1)}"
+
+
+def evaluate(
+    agent: Agent,
+    envs: Environments,
+    episodes: int,
+    seed: int,
+    limit: int = 30_000,
+    tick: Callable[[int], None] = lambda played: None,
+) -> Evaluation:
     """Play `episodes` greedy episodes; each environment plays its share, so that short ones are not preferred.
 
     An episode that a policy never ends counts as it stands after `limit` transitions, and is the last of its
-    environment.
+    environment. `tick` is called after each step with the episodes that have been played.
     """
     if episodes < 1:
         raise ValueError(f"got episodes={episodes}, wanted at least 1")
@@ -87,6 +105,7 @@ def evaluate(agent: Agent, envs: Environments, episodes: int, seed: int, limit: 
             played[i] = share[i]
             returns.append(float(envs.returns[i]))
             lengths.append(int(envs.lengths[i]))
+        tick(len(returns))
     asked, answered, paid = (torch.stack(part) for part in zip(*steps, strict=True))
     first = Recording(asked, answered, paid, terminated)
     return Evaluation(np.array(returns), np.array(lengths), first)

@@ -80,11 +80,7 @@ def evaluate(argv: list[str]) -> int:
     config, agent, envs, step = building.trained(words, min(episodes, 10))
     result = play(agent, envs, episodes, seed)
     envs.env.close()
-    low, high = result.interval()
-    print(
-        f"{config.env.id}: greedy return of {episodes} episodes at {step:,} transitions: "
-        f"{result.mean:.4g} (95 % interval {low:.4g} to {high:.4g})"
-    )
+    print(f"{config.env.id}: greedy return of {result.played} at {step:,} transitions: {result.told()}")
     return 0
 
 

@@ -69,7 +69,8 @@ TAGS: dict[str, str] = {
     "time/env_share": "Share of the time spent stepping environments.",
     "time/act_share": "Share of the time spent choosing actions.",
     "time/learn_share": "Share of the time spent storing and updating.",
-    "time/log_share": "Share of the time spent logging, evaluating and saving.",
+    "time/evaluate_share": "Share of the time spent in evaluation episodes.",
+    "time/log_share": "Share of the time spent logging and saving.",
 }  # fmt: skip
 
 # Of the whole run, written as it ends; `result.json` has them too.
@@ -101,6 +102,7 @@ COMPARED = (
     "calibration/return_coverage_90", "calibration/return_ece", "final/hours",
 )  # fmt: skip
 
+OF_VALUES = ("uncertainty", "calibration", "posterior")  # sections that are empty where an agent has worlds alone
 LAYOUT = {
     "return": {
         "return, training and evaluation": ["Multiline", ["rollout/ep_rew_mean", "eval/mean_reward"]],
@@ -126,7 +128,7 @@ LAYOUT = {
         "KL from the prior, nats": ["Multiline", ["uncertainty/posterior_kl"]],
         "collapsed to a point": ["Multiline", ["uncertainty/collapsed"]],
     },
-    "model": {
+    "learning": {
         "loss": ["Multiline", ["train/loss"]],
         "ELBO terms": ["Multiline", ["train/nll", "train/kl"]],
     },
@@ -141,12 +143,20 @@ LAYOUT = {
         ],
         "coverage of the 90 % band, 1 and 10 steps ahead": ["Multiline", ["model/coverage_90", "ahead/coverage_90"]],
         "next step: unsure, and noisy": ["Multiline", ["model/epistemic_std", "model/aleatoric_std"]],
+        "next step: negative log-likelihood, nats": ["Multiline", ["model/nll"]],
+        "10 steps ahead: error": ["Multiline", ["ahead/rmse"]],
     },
     "time": {
-        "where it goes": ["Multiline", [f"time/{part}_share" for part in ("env", "act", "learn", "log")]],
+        "where it goes": ["Multiline", [f"time/{part}_share" for part in ("env", "act", "learn", "evaluate", "log")]],
         "transitions per second": ["Multiline", ["time/fps"]],
     },
 }
+
+
+def layout(values: bool, worlds: bool) -> dict[str, dict]:
+    """The sections that an agent fills which has values, and which has worlds."""
+    empty = (() if values else OF_VALUES) + (() if worlds else ("dynamics",))
+    return {section: charts for section, charts in LAYOUT.items() if section not in empty}
 
 
 class Logger:
@@ -155,9 +165,10 @@ class Logger:
     Arguments:
         run_dir: gets `metrics.csv` and TensorBoard's event files, one a session.
         since: transitions of the checkpoint that is resumed; what was written beyond is taken back.
+        layout: charts by title, of each section, as TensorBoard's custom scalars show them.
     """
 
-    def __init__(self, run_dir: Path, since: int | None = None) -> None:
+    def __init__(self, run_dir: Path, since: int | None = None, layout: Mapping[str, dict] = LAYOUT) -> None:
         self.table, self.events = run_dir / "metrics.csv", run_dir / f"events.out.tfevents.{time.time():.6f}"
         self._described: set[str] = set()
         self.last_step = -1 if since is None else since
@@ -165,7 +176,7 @@ class Logger:
         if since is not None:
             first.append(Event(step=since + 1, session_log=SessionLog(status=SessionLog.START)))
         if not self.table.exists():
-            first.append(Event(summary=custom_scalars(LAYOUT)))
+            first.append(Event(summary=custom_scalars(dict(layout))))
         self._tags, rows = [*TAGS], [] if since is None else _rows(self.table, since)
         self._rewrite(rows)
         self._file = self.events.open("ab")

@@ -50,10 +50,9 @@ class Planner:
     colour = 0.0
 
     def __init__(self, horizon: int, candidates: int, iterations: int) -> None:
-        if min(horizon, candidates, iterations) < 1:
-            raise ValueError(
-                f"got horizon={horizon}, candidates={candidates}, iterations={iterations}, wanted at least 1 of each"
-            )
+        for name, value in {"horizon": horizon, "candidates": candidates, "iterations": iterations}.items():
+            if value < 1:
+                raise ValueError(f"got {name}={value}, wanted at least 1")
         self.horizon, self.candidates, self.iterations = horizon, candidates, iterations
 
     def begin(self, E: int, A: int, like: Tensor) -> Plan:
@@ -70,7 +69,7 @@ class Planner:
 
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
         """One iteration with noise [E, C, H, A]."""
-        raise NotImplementedError
+        raise ValueError(f"got the planner {type(self).__name__} without improve, wanted one that says how it searches")
 
     def later(self, plan: Plan, start: Tensor) -> Plan:
         """The plan one step later, from which the next search begins; forgotten where an episode starts, [E] bool."""
@@ -116,7 +115,8 @@ class CEM(Planner):
         std: float = 0.5,
     ) -> None:
         super().__init__(horizon, candidates, iterations)
-        self.elites, self.momentum, self.std = check_elites(elites, candidates), momentum, std
+        check_share(elites=elites, candidates=candidates)
+        self.elites, self.momentum, self.std = elites, momentum, std
 
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
         x = (plan.mean[:, None] + plan.std[:, None] * noise).clamp(-1, 1)
@@ -152,8 +152,9 @@ class ImprovedCEM(Planner):
         std: float = 0.5,
     ) -> None:
         super().__init__(horizon, candidates, iterations)
-        self.elites, self.momentum, self.std, self.colour = check_elites(elites, candidates), momentum, std, colour
-        self.kept = check_elites(kept, elites)
+        check_share(elites=elites, candidates=candidates)
+        check_share(kept=kept, elites=elites)
+        self.elites, self.kept, self.momentum, self.std, self.colour = elites, kept, momentum, std, colour
 
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
         x = (plan.mean[:, None] + plan.std[:, None] * noise[:, self.kept + 1 :]).clamp(-1, 1)
@@ -231,7 +232,8 @@ def colours(H: int, colour: float) -> Tensor:
     return matrix / matrix.norm(dim=0)
 
 
-def check_elites(elites: int, candidates: int) -> int:
-    if not 1 <= elites <= candidates:
-        raise ValueError(f"got {elites} elites of {candidates}, wanted at least 1 and not more than there are")
-    return elites
+def check_share(**sizes: int) -> None:
+    """Two sizes by name, the first of which is a part of the second."""
+    (part, k), (whole, n) = sizes.items()
+    if not 1 <= k <= n:
+        raise ValueError(f"got {part}={k} of {whole}={n}, wanted at least 1 and not more than there are")

@@ -17,10 +17,10 @@ from bayesrl.envs.workers import Workers
 
 
 class Clock:
-    """Seconds spent by part: env, act, learn, log."""
+    """Seconds spent by part: env, act, learn, evaluate, log."""
 
     def __init__(self) -> None:
-        self.seconds = {"env": 0.0, "act": 0.0, "learn": 0.0, "log": 0.0}
+        self.seconds = dict.fromkeys(("env", "act", "learn", "evaluate", "log"), 0.0)
 
     def __call__(self, part: str) -> Measured:
         return Measured(self.seconds, part)
@@ -129,4 +129,4 @@ class Rollout:
         for k in ("transitions", "episodes", "updates", "owed"):
             setattr(self, k, state[k])
         self.overlap = state.get("overlap", self.overlap)
-        self.clock.seconds = dict(state["seconds"])
+        self.clock.seconds |= state["seconds"]

@@ -33,6 +33,12 @@ from bayesrl.logger import Logger
 from bayesrl.rollout import Rollout
 from bayesrl.tracker import Tracker
 
+INTERVAL = 0.2 if sys.stderr.isatty() else 10  # seconds between two looks of a bar
+
+
+class Interrupted(Exception):
+    """A signal ended an evaluation."""
+
 
 class DivergedError(RuntimeError):
     """The loss is no number any more."""
@@ -150,7 +156,7 @@ class Run:
             initial=rollout.transitions,
             unit=" steps",
             dynamic_ncols=True,
-            mininterval=0.2 if sys.stderr.isatty() else 10,
+            mininterval=INTERVAL,
         )
         with interruptible(self.interrupt), bar:
             while not self._done(steps, time.perf_counter() - began):
@@ -163,11 +169,9 @@ class Run:
                     bar.update(made)
                     if rollout.envs.finished:
                         bar.set_postfix_str(self._postfix(), refresh=False)
-                    self._events(made)
+                self._events(made)
             with rollout.clock("log"):
                 self.save()
-        if self.signal is not None:
-            self.say(f"{signal.Signals(self.signal).name}: saved at {rollout.transitions:,} transitions")
         return self._finish()
 
     def _step(self) -> int:
@@ -186,8 +190,8 @@ class Run:
             yield
         except (EnvError, WorkerError) as error:
             self.save(environments=False)
-            saved = f"saved at {self.saved:,} transitions, go on with resume={self.run_dir}"
-            raise type(error)(f"{str(error).rstrip()}; {saved}") from error
+            saved = f"saved at {self.saved:,} transitions, once it is mended go on with resume={self.run_dir}"
+            raise type(error)(f"{error}; {saved}") from error
         where = " (evaluation)" if envs is self.test_envs else ""
         for line in envs.broken:
             self.say(f"warning: {line}{where}")
@@ -215,12 +219,13 @@ class Run:
             self.solved_at = self.rollout.episodes
         if due(cadence.evaluate):
             row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(cadence.episodes)
-        if row or due(log):
-            self._log(row)
-        if due(draw):
-            self._draw()
-        if due(cadence.checkpoint):
-            self.save()
+        with self.rollout.clock("log"):
+            if row or due(log):
+                self._log(row)
+            if due(draw):
+                self._draw()
+            if due(cadence.checkpoint):
+                self.save()
         rates = (log, draw, cadence.evaluate, cadence.checkpoint, self.solve.every if self.solve else 0)
         self._due = min(every * (now // every + 1) for every in rates if every > 0)
 
@@ -230,14 +235,27 @@ class Run:
         self.recorded = result.first
         return result.mean, float(result.lengths.mean())
 
-    def _evaluate(self, episodes: int, seed: int) -> Evaluation:
+    def _evaluate(self, episodes: int, seed: int, tick: Callable[[int], None] = lambda played: None) -> Evaluation:
         """Play test episodes; environments that use global generators change nothing of training either."""
         before = rng_state()
         try:
-            with self._told(self.test_envs):
-                return evaluate(self.rollout.agent, self.test_envs, episodes, seed)
+            with self._told(self.test_envs), self.rollout.clock("evaluate"):
+                return evaluate(self.rollout.agent, self.test_envs, episodes, seed, tick=tick)
         finally:
             restore_rng(before)
+
+    def _last(self) -> Evaluation | None:
+        """The final evaluation, with a bar of its own; None where a signal has ended training, or now ends this."""
+
+        def tick(played: int) -> None:
+            bar.update(played - bar.n)
+            if self.signal is not None:
+                raise Interrupted
+
+        bar = self.progress(total=self.cadence.final_episodes, unit=" test episodes", leave=False, mininterval=INTERVAL)
+        with interruptible(self.interrupt), bar, suppress(Interrupted):
+            return None if self.signal else self._evaluate(self.cadence.final_episodes, self.seed + 7, tick)
+        return None
 
     def _log(self, row: dict[str, float]) -> None:
         self._check_finite()
@@ -333,9 +351,14 @@ class Run:
             "eval_return_ci": None,
             "seconds": round(self.seconds, 3),
         }
-        if self.signal is None:
-            result = self._evaluate(self.cadence.final_episodes, self.seed + 7)
-            out |= {"eval_return_mean": result.mean, "eval_return_ci": list(result.interval())}
+        result = self._last()
+        if self.signal is not None:
+            self.say(f"{signal.Signals(self.signal).name}: saved at {rollout.transitions:,} transitions")
+        if result is not None:
+            out |= {
+                "eval_return_mean": result.mean,
+                "eval_return_ci": list(result.interval()) if len(result.returns) > 1 else None,
+            }
             if self.logger.last_step < rollout.transitions:
                 self._log({"eval/mean_reward": result.mean, "eval/mean_ep_length": float(result.lengths.mean())})
             ended = {"final/return": result.mean, "final/hours": self.seconds / 3600}
@@ -353,14 +376,10 @@ class Run:
         self.say(
             "time: " + ", ".join(f"{part} {share:.0%}" for part, share in shares.items()) + f"; bottleneck: {slowest}"
         )
-        if self.signal is not None:
+        if result is None:
             self.say(f"go on with: python -m bayesrl.train resume={self.run_dir}")
             return out
-        low, high = result.interval()
-        self.say(
-            f"greedy return of {len(result.returns)} episodes: {result.mean:.4g} "
-            f"(95 % interval {low:.4g} to {high:.4g})"
-        )
+        self.say(f"greedy return of {result.played}: {result.told()}")
         if self.solve:
             self.say(f"episodes to solve: {self.solved_at if self.solved_at is not None else 'not solved'}")
         return out

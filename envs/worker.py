@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import reprlib
 import signal
 import sys
 import threading
@@ -14,18 +15,22 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from bayesrl.envs.state import capture, restore
 
 GRACE = 5.0  # seconds in which a worker that is told to end may close its environment
+PLACES = 6  # of an exception's way that are told
 
 
 class WorkerError(RuntimeError):
-    """An exception of one environment, here or in a worker: its index, id, pid and traceback are in the message."""
+    """An exception of one environment, here or in a worker: its index, id, pid and where it was are in the message."""
 
 
 @dataclass(frozen=True)
@@ -49,25 +54,40 @@ class Creator:
 
 
 class Named(gym.Wrapper):
-    """Lets an exception say which environment it came from; as plain text, which every process can read."""
+    """Lets an exception say which environment it came from; as plain text, which every process can read.
+
+    What `reset` and `step` return is held to its form at every call, an array's shape included.
+    """
 
     def __init__(self, env: gym.Env, index: int, name: str) -> None:
         super().__init__(env)
         self.index, self.name = index, name
+        self.shape = env.observation_space.shape if isinstance(env.observation_space, Box) else None
 
     def reset(self, **arguments):
-        return self._call("reset", lambda: self.env.reset(**arguments))
+        return self._call("reset", 2, "(obs, info)", lambda: self.env.reset(**arguments))
 
     def step(self, action):
-        return self._call("step", lambda: self.env.step(action))
+        return self._call("step", 5, "(obs, reward, terminated, truncated, info)", lambda: self.env.step(action))
 
-    def _call(self, call: str, function: Callable):
+    def _call(self, call: str, length: int, form: str, function: Callable) -> tuple:
         try:
-            return function()
+            made = function()
         except Exception as error:
+            raise WorkerError(f"{call} of {self._called()} raised {raised(error)}") from error
+        if not isinstance(made, tuple) or len(made) != length:
             raise WorkerError(
-                f"{call} of {called(self.index, self.name, os.getpid())} raised {_raised(error)}"
-            ) from error
+                f"got {reprlib.repr(made)} from {call} of {self._called()}, wanted {form}: mend its {call}"
+            )
+        if self.shape is not None and np.shape(made[0]) != self.shape:
+            raise WorkerError(
+                f"got an observation of shape {[*np.shape(made[0])]} from {call} of {self._called()}, wanted "
+                f"{[*self.shape]} as its observation_space says: mend its {call}"
+            )
+        return made
+
+    def _called(self) -> str:
+        return called(self.index, self.name, os.getpid())
 
 
 def called(index: int, name: str, pid: int) -> str:
@@ -109,7 +129,7 @@ def serve(index: int, name: str, creator: Callable[[], gym.Env], pipe: Connectio
             pipe.send((answer, None))
     except Exception as error:
         own = isinstance(error, WorkerError)
-        why = str(error) if own else f"{called(index, name, os.getpid())} raised {_raised(error)}"
+        why = str(error) if own else f"{called(index, name, os.getpid())} raised {raised(error)}"
         with contextlib.suppress(OSError):
             pipe.send((None, why))
     finally:
@@ -117,8 +137,12 @@ def serve(index: int, name: str, creator: Callable[[], gym.Env], pipe: Connectio
             env.close()
 
 
-def _raised(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
+def raised(error: Exception) -> str:
+    """An exception in a line, with the places it came through, outermost first, at most `PLACES` of the last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename != __file__ and "/gymnasium/" not in frame.filename] or frames
+    places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in own[-PLACES:])
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({places})"
 
 
 def _step(env: gym.Env, action: Any) -> tuple:

@@ -41,7 +41,7 @@ class Workers(VectorEnv):
         restarts: how often one environment may be replaced within WINDOW steps.
 
     Raises:
-        WorkerError: an environment broke more often, or a first one could not be built; why, with its traceback.
+        WorkerError: an environment broke more often, or a first one could not be built; why, and where.
     """
 
     def __init__(self, creators: Sequence[Creator], timeout: float | None = None, restarts: int = 0) -> None:
@@ -203,11 +203,10 @@ class Workers(VectorEnv):
             self.breaks[i].append(self.steps)
             self.broke[i] += 1
             times = sum(step > self.steps - WINDOW for step in self.breaks[i])
-            line, *trace = why.split("\n", 1)
-            told[i] = f"{line}; it is replaced, {times} of at most {self.restarts} times within {WINDOW:,} steps"
+            told[i] = f"{why}; it is replaced, {times} of at most {self.restarts} times within {WINDOW:,} steps"
             if times > self.restarts:
                 often = f", {times} times within {WINDOW:,} steps, wanted at most restarts={self.restarts}"
-                over.append("\n".join([line + (often if self.restarts else ""), *trace]))
+                over.append(why + (often if self.restarts else ""))
         if over:
             raise WorkerError("\n".join(over))
         return told
@@ -230,7 +229,7 @@ class Workers(VectorEnv):
 
 
 class _Broken(Exception):
-    """An environment without an answer: a sentence that names it, and below it the traceback where there is one."""
+    """An environment without an answer: a sentence that names it."""
 
 
 def _ending(exitcode: int | None) -> str:

@@ -50,7 +50,7 @@ def test_reading_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "a.pt").write_bytes(pickle.dumps(Evil()))
     torch.save(Evil(), tmp_path / "b.pt")
     for name in ("a.pt", "b.pt"):
-        with pytest.raises(CheckpointError, match="not a checkpoint"):
+        with pytest.raises(CheckpointError, match="was not written by bayesrl"):
             read(tmp_path / name)
     assert not (tmp_path / "evil").exists()
 
@@ -58,7 +58,7 @@ def test_reading_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 cut short"])
 def test_rubbish_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"a\.pt, which is cut short or not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"a\.pt, which is cut short or was not written by bayesrl"):
         read(tmp_path / "a.pt")
 
 

@@ -61,7 +61,9 @@ def test_all_problems_at_once() -> None:
         ("capture=1", "wanted true or false"),
         ("env.vectorization=magic", "wanted one of auto, native, sync, async"),
         ("workers.overlap=1", "wanted one of auto, true, false"),
-        ("agent._target_=bayesrl.nowhere", "wanted something that can be imported"),
+        ("agent._target_=bayesrl.nowhere", "wanted a name of bayesrl that exists"),
+        ("agent._target_=nowhere.Agent", "wanted something that can be imported: ModuleNotFoundError"),
+        ("planner._target_=bayesrl.planning.CEMS", "wanted a name of bayesrl.planning that exists: did you mean CEM?"),
         ("log.every.often=3", "wanted a setting that exists"),
     ],
 )

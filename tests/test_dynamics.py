@@ -173,6 +173,33 @@ def test_known_parts_take_the_place_of_learned_ones() -> None:
     assert torch.equal(made.terminated, (made.next_obs[..., 1] > 0).float())
 
 
+def raises(*given: Tensor) -> Tensor:
+    raise ArithmeticError("no such\nplace")
+
+
+@pytest.mark.parametrize(
+    ("part", "function", "told"),
+    [
+        ("reward", lambda obs, action, after: after, r"got \[3, 2, 2\] of torch.float32 from the reward function"),
+        ("reward", lambda obs, action, after: after[..., :1], r"got \[3, 2, 1\] of torch.float32"),
+        ("reward", lambda obs, action, after: 3.0, r"got 3.0 from the reward function, called with \[3, 2, 2\] and "),
+        ("reward", lambda obs, action: obs[..., 0], "got TypeError: .* from the reward function"),
+        ("reward", raises, r"got ArithmeticError: no such place from .*: mend it at .*test_dynamics.py"),
+        ("terminated", lambda after: after[..., 0], r"got \[3, 2\] of torch.float32 .*, wanted .* of torch.bool"),
+        ("terminated", lambda after: after > 0, r"got \[3, 2, 2\] of torch.bool from the terminated function"),
+    ],
+)  # fmt: skip
+def test_known_parts_are_tried_at_once(part: str, function, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        make(**{part: function})
+
+
+def test_a_known_reward_is_a_number_at_what_was_seen() -> None:
+    dynamics = make(reward=lambda obs, action, after: after[..., 0].log())
+    with pytest.raises(ValueError, match="got the reward nan from the reward function at obs"):
+        dynamics.fit(memory(), updates=1)
+
+
 def test_a_discrete_action_is_the_greatest_number() -> None:
     dynamics = make(spec=DISCRETE)
     worlds, obs = dynamics.draw(1), torch.randn(1, 1, 2)

@@ -115,7 +115,7 @@ def test_noise_has_its_colour(colour: float) -> None:
 
 @pytest.mark.parametrize("make", [CEM, ImprovedCEM])
 def test_more_elites_than_candidates_are_refused(make) -> None:
-    with pytest.raises(ValueError, match="got 11 elites of 10"):
+    with pytest.raises(ValueError, match="got elites=11 of candidates=10"):
         make(candidates=10, elites=11)
     with pytest.raises(ValueError, match="horizon=0"):
         make(horizon=0)

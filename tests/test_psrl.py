@@ -260,9 +260,13 @@ def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None
     for words, told in {
         ("env=deep_sea",): "use agent=tabular_psrl",
         ("env=pendulum", "likelihood=gaussian"): "WithFlag",
-        ("env=pendulum", "planner.elites=200"): "got 200 elites of 100",
-        ("env=pendulum", "planner.horizon=0"): "got planner.horizon=0, planner.candidates=100",
+        ("env=pendulum", "planner.elites=200"): "got planner.elites=200 of planner.candidates=100",
+        ("env=pendulum", "planner.horizon=0"): "got planner.horizon=0, wanted at least 1",
         ("env=pendulum", "posterior=ensemble", "agent.dynamics.temperatures=[1.0]"): "temperatures=[]",
+        ("env=pendulum", "agent.worlds=0"): "got agent.worlds=0, wanted at least 1",
+        ("env=pendulum", "agent.dynamics.temperatures=[1.0,-1.0]"): "wanted no negative temperature",
+        ("env=pendulum", "agent=pets", "agent.propagation._target_=bayesrl.propagation.TSX"): "did you mean TS1?",
+        ("env=pendulum", "agent=pets", "agent.propagation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
     }.items():
         assert main(["agent=psrl", *words, f"run_dir={tmp_path / 'run'}"]) == 2
         assert told in capsys.readouterr().err

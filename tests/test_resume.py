@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import importlib
+import json
 import math
 import os
 import random
@@ -214,6 +215,32 @@ def test_a_signal_saves_at_a_boundary(number: int, tmp_path: Path, monkeypatch: 
     resume(tmp_path / "a")
     train("steps=300", f"run_dir={tmp_path / 'b'}")
     same(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_last_evaluation(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Nothing is lost of the training before it, and a resumption evaluates."""
+    from bayesrl import run as module
+
+    words, evaluate = [*TINY, "steps=100", "eval.every=0"], module.evaluate
+
+    def interrupted(*given, **named):
+        os.kill(os.getpid(), number)
+        return evaluate(*given, **named)
+
+    monkeypatch.setattr(module, "evaluate", interrupted)
+    assert main([*words, f"run_dir={tmp_path / 'a'}"]) == 128 + number
+    said = capsys.readouterr().out
+    assert (
+        "saved at 100 transitions\ntime: " in said and f"go on with: python -m bayesrl.train resume={tmp_path}" in said
+    )
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    resume(tmp_path / "a")
+    assert main([*words, f"run_dir={tmp_path / 'b'}"]) == 0
+    ended = [json.loads((tmp_path / name / "result.json").read_text()) | {"seconds": 0} for name in "ab"]
+    assert ended[0] == ended[1] and ended[0]["eval_return_mean"] is not None
 
 
 def test_what_is_wrapped_resumes_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

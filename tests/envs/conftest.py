@@ -8,6 +8,7 @@ import pytest
 MODULE = """
 import time
 import gymnasium as gym
+import numpy as np
 from gymnasium.spaces import Discrete
 
 class Clock(gym.Env):
@@ -40,6 +41,19 @@ class Leaves(Clock):
 
     def close(self):
         open(self.place, "w").close()
+
+class Late(Clock):
+    def __init__(self, gives):
+        super().__init__(horizon=9)
+        self.observation_space, self.gives = gym.spaces.Box(-9, 9, (2,)), gives
+
+    def reset(self, **given):
+        super().reset(**given)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        t, *rest = super().step(action)
+        return eval(self.gives) if t == 2 else (np.full(2, t, np.float32), *rest)
 
 class Misfit(Clock):
     def reset(self, *, seed=None, options=None):
