@@ -11,6 +11,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import logging
 import math
 import re
 import types
@@ -380,10 +381,14 @@ def _check_node(node: Any, where: str) -> list[str]:
     """Names and types of a `_target_` and its arguments, against its signature."""
     if not isinstance(node, dict) or "_target_" not in node:
         return []
+    logged = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # Hydra's own words, of several lines
     try:
         target = get_object(node["_target_"])
     except Exception:
         return [_missing(node["_target_"], f"{where}._target_")]
+    finally:
+        logging.disable(logged)
     parameters = inspect.signature(target).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     function = target.__init__ if inspect.isclass(target) else target

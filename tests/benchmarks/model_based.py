@@ -2,8 +2,8 @@
 
     python tests/benchmarks/model_based.py TASK [--seeds 100-109] [--steps 400] [--at 200,400] [--until RETURN]
         [--explore thompson,mean,optimism] [words of bayesrl.train]
-    TASK: pendulum, noisy_pendulum, pendulum_reward_known (the agent is told what is paid), balance (it is told when a
-    pole has fallen), balance_end_learned, swing_up, sparse_swing_up, mountain_car
+    TASK: pendulum, noisy_pendulum, balance (the agent is told when a pole has fallen), balance_end_learned, swing_up,
+    sparse_swing_up, mountain_car; pendulum_reward_known, sparse_swing_up_reward_known (it is told what is paid)
 
 Environments, agent and settings are those of the experiments `model_based`, `balance`, `swing_up` and `mountain_car`;
 further words, such as agent=pets, change them. Evaluates greedily after --at transitions, again and again; the true
@@ -62,6 +62,11 @@ def paid(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
     return -(angle.square() + 0.1 * spin.square() + 0.001 * (2 * action[..., 0].clamp(-1, 1)).square())
 
 
+def stands(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+    """The sparse swing-up's reward, of where a step ended."""
+    return ((next_obs[..., 2] > 0.995) & (next_obs[..., 0].abs() < 0.25)).to(next_obs.dtype)
+
+
 def numbers(obs: Tensor) -> State:
     return obs.unbind(-1)
 
@@ -81,6 +86,11 @@ TASKS: dict[str, tuple[type[TensorEnv], Callable[[Tensor], State], list[str]]] =
     "balance_end_learned": (ContinuousCartPole, numbers, ["experiment=balance", "agent.dynamics.terminated=null"]),
     "swing_up": (CartPoleSwingUp, swung, ["experiment=swing_up"]),
     "sparse_swing_up": (SparseCartPoleSwingUp, swung, ["experiment=swing_up", *SPARSE]),
+    "sparse_swing_up_reward_known": (
+        SparseCartPoleSwingUp,
+        swung,
+        ["experiment=swing_up", *SPARSE, "agent.dynamics.reward={_target_:__main__.stands,_partial_:true}"],
+    ),
     "mountain_car": (TensorContinuousMountainCar, numbers, ["experiment=mountain_car"]),
 }
 EXPLORE = {
