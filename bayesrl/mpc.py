@@ -100,6 +100,9 @@ class MPC(nn.Module):
         score = partial(self.returns, propagation, z, obs, noise=noise, shift=shift)
         for eps in self.planner.noise(E, A, obs, generator):
             plan = self.planner.improve(score, plan, eps)
+            if not isinstance(plan, Plan):
+                got = f"got a {type(plan).__name__} from {type(self.planner).__name__}.improve"
+                raise ValueError(f"{got}, wanted a Plan: return plan._replace(best=...)")
         return plan
 
     def returns(

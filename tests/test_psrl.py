@@ -16,7 +16,7 @@ from bayesrl.likelihoods import Heteroscedastic, WithFlag
 from bayesrl.mpc import STRETCH
 from bayesrl.network import mlp
 from bayesrl.optim import Adam
-from bayesrl.planning import CEM, MPPI, ImprovedCEM, RandomShooting
+from bayesrl.planning import CEM, MPPI, ImprovedCEM, Planner, RandomShooting
 from bayesrl.posteriors import Hypermodel
 from bayesrl.propagation import TS1, Hallucinated, returns
 
@@ -223,6 +223,19 @@ def test_stretches_make_the_whole_horizon(H) -> None:
     for given in (noise, None):
         whole = returns(made.dynamics.worlds(z), TS1(), obs, actions, given, shift)
         assert torch.equal(made.mpc.returns(TS1(), z, obs, actions, given, shift), whole)
+
+
+def test_a_planner_that_gives_no_plan_is_told() -> None:
+    class Wrong(CEM):
+        def improve(self, score, plan, noise):
+            return noise[:, 0]
+
+    made = agent(planner=Wrong(**SMALL))
+    with pytest.raises(ValueError, match=r"got a Tensor from Wrong\.improve, wanted a Plan"):
+        greedily(made, [[1.0], [2.0]])
+    made = agent(planner=type("Mute", (Planner,), {})(**SMALL, iterations=1))
+    with pytest.raises(ValueError, match="got the planner Mute without improve"):
+        greedily(made, [[1.0], [2.0]])
 
 
 def test_what_does_not_pay_is_not_compiled() -> None:
