@@ -246,6 +246,8 @@ class Run:
 
     def _last(self) -> Evaluation | None:
         """The final evaluation, with a bar of its own; None where a signal has ended training, or now ends this."""
+        if self.signal is not None:
+            return None
 
         def tick(played: int) -> None:
             bar.update(played - bar.n)
@@ -254,7 +256,7 @@ class Run:
 
         bar = self.progress(total=self.cadence.final_episodes, unit=" test episodes", leave=False, mininterval=INTERVAL)
         with interruptible(self.interrupt), bar, suppress(Interrupted):
-            return None if self.signal else self._evaluate(self.cadence.final_episodes, self.seed + 7, tick)
+            return self._evaluate(self.cadence.final_episodes, self.seed + 7, tick)
         return None
 
     def _log(self, row: dict[str, float]) -> None:
