@@ -157,6 +157,11 @@ def fallen(next_obs: Tensor) -> Tensor:
     return (x.abs() > ContinuousCartPole.EDGE) | (angle.abs() > ContinuousCartPole.FALL)
 
 
+def stands(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+    """What SparseCartPoleSwingUp pays for a step: obs [*, 5], action [*, 1], next obs [*, 5] -> [*]."""
+    return ((next_obs[..., 2] > 0.995) & (next_obs[..., 0].abs() < 0.25)).to(next_obs.dtype)
+
+
 def near(x: Tensor, margin: float) -> Tensor:
     """1 at 0, falling as a Gaussian to .1 at the margin."""
     return (math.log(0.1) * (x / margin).square()).exp()
