@@ -14,6 +14,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from test_resume import TINY, resume, train
 
 from bayesrl.logger import COMPARED, FINAL, HISTOGRAMS, IMAGES, LAYOUT, TAGS, Logger
+from bayesrl.train import main
 
 
 def events(run: Path) -> EventAccumulator:
@@ -74,17 +75,40 @@ def test_every_tag_is_explained_where_it_is_drawn(run: Path) -> None:
         assert text.endswith(".") and len(text) > 12
 
 
+def laid_out(run: Path) -> layout_pb2.Layout:
+    """The charts of a run's custom scalars."""
+    (event,) = events(run).Tensors("custom_scalars__config__")
+    return layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+
+
 def test_the_band_is_a_margin_chart(run: Path) -> None:
-    board = events(run)
-    (event,) = board.Tensors("custom_scalars__config__")
-    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
-    charts = {chart.title: chart for category in layout.category for chart in category.chart}
+    charts = {chart.title: chart for category in laid_out(run).category for chart in category.chart}
     (series,) = charts["value at the start, 5-95 % over draws"].margin.series
     assert (series.value, series.lower, series.upper) == (
         "uncertainty/start_value", "uncertainty/start_value_p05", "uncertainty/start_value_p95",
     )  # fmt: skip
     named = {tag for charts in LAYOUT.values() for _, tags in charts.values() for tag in tags}
     assert named <= set(TAGS)
+
+
+@pytest.mark.parametrize(
+    ("words", "empty"),
+    [
+        ([], {"dynamics"}),
+        (["imagination=worlds"], set()),
+        (["agent=psrl", "env=continuous_cartpole"], {"uncertainty", "calibration", "posterior"}),
+    ],
+)
+def test_sections_that_would_stay_empty_are_left_out(words: list[str], empty: set[str], tmp_path: Path) -> None:
+    common = [
+        "network.hidden=[8]",
+        "agent.learning_starts=64",
+        "eval.every=0",
+        "eval.final_episodes=1",
+        "capture=false",
+    ]
+    assert main([*common, *words, "steps=30", f"run_dir={tmp_path / 'run'}"]) == 0
+    assert {category.title for category in laid_out(tmp_path / "run").category} == {*LAYOUT} - empty
 
 
 def test_what_an_agent_tells_beside_the_usual_is_written_and_kept(tmp_path: Path) -> None:
