@@ -26,7 +26,8 @@ class PETS(PSRL):
 
     Arguments:
         propagation: of particles through worlds.
-        spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts, every: as of `PSRL`.
+        spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts, every, evaluation:
+            as of `PSRL`.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class PETS(PSRL):
         capacity: int = 100_000,
         learning_starts: int = 200,
         every: int | None = None,
+        evaluation: TSinf | None = None,
     ) -> None:
-        fits = (updates, batch_size, capacity, learning_starts, every)
+        fits = (updates, batch_size, capacity, learning_starts, every, evaluation)
         super().__init__(spec, posterior, planner, dynamics, worlds, *fits)
         self.mpc = MPC(spec, self.dynamics, self.mpc.planner, propagation or TSinf())
 

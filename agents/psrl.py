@@ -39,12 +39,13 @@ class PSRL(nn.Module):
         posterior: over the functions that `signature` says, with the likelihood `WithFlag`.
         planner: searches for actions.
         dynamics: (spec, posterior) -> what the posterior is of, with known parts and temperatures.
-        worlds: S, how many a greedy plan has to do well in, and PETS' every plan.
+        worlds: S, at most so many judge a greedy plan, and PETS' every plan.
         updates: of a fit.
         batch_size: B.
         capacity: of the replay, in transitions.
         learning_starts: steps stored before the first fit.
         every: transitions of each environment after which to learn before an episode has ended too; None for never.
+        evaluation: propagation of greedy plans; by default a plan has to do well on average over the worlds.
     """
 
     signature = staticmethod(signature)
@@ -63,6 +64,7 @@ class PSRL(nn.Module):
         capacity: int = 100_000,
         learning_starts: int = 200,
         every: int | None = None,
+        evaluation: TSinf | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"worlds": worlds, "updates": updates, "batch_size": batch_size, "every": every}.items():
@@ -71,6 +73,7 @@ class PSRL(nn.Module):
         device = next(posterior.parameters()).device
         self.replay = Replay(spec, posterior.tags(1), capacity, n_step=1, discount=1.0, device=device)
         self.mpc = MPC(spec, dynamics(spec, posterior), planner or ImprovedCEM(), TSinf())
+        self.evaluation = evaluation or TSinf()
         self.held = Held()
         self.foreseen: Foreseen | None = None  # of the newest episode, before it was learned from
         self.spec, self.count, self.updates, self.batch_size = spec, worlds, updates, batch_size
@@ -86,13 +89,13 @@ class PSRL(nn.Module):
 
     @torch.no_grad()
     def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        """obs [E, D] with a plan that does well on average over `worlds` draws, always the same ones, [E, *].
+        """obs [E, D] with a plan that does well in at most `worlds` draws, always the same ones, [E, *].
 
         The search goes on from the plan that was made a step before, which is in `seen`, [E, *].
         """
         generator = Generator(device=obs.device).manual_seed(0)
-        z = self.dynamics.posterior.index(self.count, generator).repeat(len(obs), 1)
-        return self.mpc.follow(z, obs, start, seen)
+        z = self.evaluation.draw(self.dynamics.posterior, self.count, generator).repeat(len(obs), 1)
+        return self.mpc.follow(self.evaluation, z, obs, start, seen)
 
     @torch.no_grad()
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:

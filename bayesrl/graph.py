@@ -48,11 +48,14 @@ class Greedy(nn.Module):
     def __init__(self, posterior: Posterior, scaling: Scaling, draws: int = 0, seed: int = 0) -> None:
         super().__init__()
         self.posterior, self.scaling, self.draws = posterior.snapshot(), scaling, draws
-        closed = posterior.likelihood.linear and type(posterior).center is not Posterior.center
-        # The mean of those without a closed one is that of the same 100 draws which `Posterior.mean` takes.
-        count, seed = (draws, seed) if draws else (0 if closed else 100, 0)
-        device = next(posterior.parameters()).device
-        z = posterior.index(count, Generator(device).manual_seed(seed)) if count else None
+        linear, generator = posterior.likelihood.linear, Generator(next(posterior.parameters()).device)
+        z: Tensor | None
+        if draws:
+            z = posterior.index(draws, generator.manual_seed(seed))
+        elif not linear:  # the same 100 draws which `Posterior.mean` takes
+            z = posterior.index(100, generator.manual_seed(0))
+        else:
+            z = posterior.central(100) if type(posterior).center is Posterior.center else None
         self.register_buffer("z", z)
 
     def forward(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

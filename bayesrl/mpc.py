@@ -62,13 +62,13 @@ class MPC(nn.Module):
         return plan.best[:, 0, : self.actions]
 
     @torch.no_grad()
-    def follow(self, z: Tensor, obs: Tensor, start: Tensor, before: Tensor | None) -> Tensor:
+    def follow(self, propagation: TSinf, z: Tensor, obs: Tensor, start: Tensor, before: Tensor | None) -> Tensor:
         """A greedy plan at obs [E, D] and what to remember of it, in rows [E, *]: obs, first actions, step, mean, kept.
 
-        For the mean over worlds z [E S, *] with their noise, going on from what this gave `before`, a step ago, but
-        where an episode starts, [E] bool. Has random numbers of its own, others at every step of an episode.
+        In worlds z [E S, *] with their noise, going on from what this gave `before`, a step ago, but where an episode
+        starts, [E] bool. Has random numbers of its own, others at every step of an episode.
         """
-        E, A, planner = len(obs), self.actions, self.planner
+        E, planner, A = len(obs), self.planner, self.actions + propagation.controls(obs.shape[1])
         plan, step = planner.begin(E, A, obs), obs.new_zeros(E, 1)
         if before is not None:
             sizes = [A, 1, plan.mean[0].numel(), plan.kept[0].numel()]
@@ -76,7 +76,7 @@ class MPC(nn.Module):
             plan = plan._replace(mean=mean.view_as(plan.mean), kept=kept.view_as(plan.kept))
             plan, step = planner.later(plan, start), (step + 1) * ~start[:, None]
         generator = Generator(obs.device).manual_seed(int(step.max()))
-        plan = self.search(TSinf(), z, obs, plan, True, generator)
+        plan = self.search(propagation, z, obs, plan, True, generator)
         return torch.cat([obs, plan.best[:, 0], step, plan.mean.flatten(1), plan.kept.flatten(1)], 1)
 
     def first(self, rows: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
+from bayesrl.posteriors import Posterior
 from bayesrl.worlds import Imagined, Worlds
 
 
@@ -23,6 +24,10 @@ class TSinf:
     With one world, kept for an episode, this is posterior sampling (Osband et al., More Efficient Reinforcement
     Learning via Posterior Sampling, 2013), with several it is how PETS judges (Chua et al., 2018).
     """
+
+    def draw(self, posterior: Posterior, S: int, generator: Generator | None = None) -> Tensor:
+        """Indices of the worlds for a plan, [k, *], k at most S."""
+        return posterior.index(S, generator)
 
     def particles(self, S: int) -> int:
         """How many particles S worlds take."""
@@ -63,6 +68,29 @@ class TS1(TSinf):
         moved = (torch.arange(S, device=obs.device) + shift[:, None]) % S  # [E, S]
         rows = torch.arange(E, device=obs.device)[:, None]
         return super().step(worlds, obs[rows, moved], alive[rows, moved], action, noise, shift)
+
+
+class Expectation(TSinf):
+    """Certainty equivalence: one particle goes where the posterior mean says, without noise.
+
+    A plan fixes its actions beforehand, so that where a state is unstable no plan holds it in several worlds at once
+    for long, though replanning would: judged by the mean world, holding it is worth what it will be worth. ("E" of Chua
+    et al., 2018.)
+    """
+
+    def draw(self, posterior: Posterior, S: int, generator: Generator | None = None) -> Tensor:
+        return posterior.central(S)
+
+    def particles(self, S: int) -> int:
+        return 1
+
+    def step(
+        self, worlds: Worlds, obs: Tensor, alive: Tensor, action: Tensor, noise: Tensor | None, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        E, _, C, D = obs.shape
+        made = step(worlds, obs.expand(E, worlds.count // E, C, D), action, None)
+        after, reward, terminated = (part.mean(1, True) for part in made)
+        return after, alive * (1 - terminated), alive * reward
 
 
 class Hallucinated(TSinf):

@@ -97,6 +97,10 @@ class Hypermodel(WeightSpace):
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
         return torch.randn(n, self.width, generator=generator, device=self.m.device, dtype=self.m.dtype)
 
+    def central(self, n: int) -> Tensor:
+        """One, exactly: every function is linear in its index."""
+        return self.m.new_zeros(1, self.width)
+
     @property
     def width(self) -> int:
         """Length of an index."""
@@ -163,9 +167,6 @@ class Hypermodel(WeightSpace):
             return self.network.combine(learned) + (prior @ xi[:, None, :, None])[..., 0]
 
         return function
-
-    def center(self, x: Tensor) -> Tensor:
-        return self(self.m.new_zeros(1, self.width), x)[0]
 
     # --- learn -------------------------------------------------------------------------------------------------
 

@@ -108,6 +108,10 @@ class Laplace(WeightSpace):
         width = self.network.size - self.first
         return torch.randn(n, width, generator=generator, device=self.theta.device, dtype=self.theta.dtype)
 
+    def central(self, n: int) -> Tensor:
+        """One, exactly: every function is linear in its index."""
+        return torch.zeros_like(self.index(1))
+
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:

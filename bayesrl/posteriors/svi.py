@@ -187,6 +187,12 @@ class Variational(WeightSpace):
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
         return torch.randn(n, self.width, generator=generator, device=self.mu.device, dtype=self.mu.dtype)
 
+    def central(self, n: int) -> Tensor:
+        """One, exactly, where only the head is random, in whose weights the output is linear."""
+        if self.first == self.network.body_size:
+            return self.mu.new_zeros(1, self.width)
+        return super().central(n)
+
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:
@@ -195,10 +201,6 @@ class Variational(WeightSpace):
     def joined(self, theta: Tensor) -> Tensor:
         """All weights from the random ones: [n, C] -> [n, P]."""
         return torch.cat([self.mu[: self.first].expand(len(theta), -1), theta], 1) if self.first else theta
-
-    def center(self, x: Tensor) -> Tensor:
-        """Exact where only the head is random, in whose weights the output is linear."""
-        return self.network.one(self.mu, x) if self.first == self.network.body_size else super().center(x)
 
     # --- learn -------------------------------------------------------------------------------------------------
 
