@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bayesrl.propagation import TS1, Hallucinated, TSinf, returns
+from bayesrl.propagation import TS1, Expectation, Hallucinated, TSinf, returns
 from bayesrl.worlds import Imagined
 
 
@@ -79,11 +79,18 @@ def test_hallucinated_moves_by_deviations_of_the_worlds() -> None:
     assert value.tolist() == [[7.0]]
 
 
+def test_expectation_moves_by_the_mean_of_the_worlds_and_feels_no_noise() -> None:
+    """Drifts 0 and 2 from 0, standing still: to 1, 2, 3; paid (0 + 4) / 2, (1 + 9) / 2 and (4 + 16) / 2."""
+    noise = torch.ones(3, 1, 2, 2)
+    value = returns(Square([0.0, 2.0]), Expectation(), torch.zeros(1, 1), plan(0, 0, 0), noise, ZERO)
+    assert value.tolist() == [[17.0]]
+
+
 def test_environments_are_apart() -> None:
     """Two environments with two worlds each score as each alone."""
     obs, both = torch.tensor([[0.0], [5.0]]), plan(1, 0, 2).expand(2, 3, 3, 1) * torch.arange(3.0).view(1, 3, 1, 1)
     noise, shift = torch.randn(3, 2, 2, 2), torch.tensor([[0, 1], [1, 1], [0, 1]])
-    for way in (TSinf(), TS1()):
+    for way in (TSinf(), TS1(), Expectation()):
         together = returns(Drift([0.0, 1.0, 2.0, 3.0]), way, obs, both, noise, shift)
         one = returns(Drift([0.0, 1.0]), way, obs[:1], both[:1], noise[:, :1], shift[:, :1])
         other = returns(Drift([2.0, 3.0]), way, obs[1:], both[1:], noise[:, 1:], shift[:, 1:])

@@ -18,7 +18,7 @@ from bayesrl.network import mlp
 from bayesrl.optim import Adam
 from bayesrl.planning import CEM, MPPI, ImprovedCEM, Planner, RandomShooting
 from bayesrl.posteriors import Hypermodel
-from bayesrl.propagation import TS1, Hallucinated, returns
+from bayesrl.propagation import TS1, Expectation, Hallucinated, TSinf, returns
 
 resume_test = importlib.import_module("test_resume")
 
@@ -91,6 +91,20 @@ def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
     assert 0 <= line.info["model/coverage_90"] <= 1 and line.info["ahead/rmse"] < 1
     assert drawings.ahead(made)["model/steps_ahead"].size == (720, 350)  # a number and the reward
     assert greedily(made, [[1.0], [-1.0], [0.5]]).shape == (3, 1)
+
+
+@pytest.mark.parametrize("way", [TSinf(), TS1(), Expectation(), Hallucinated(0.5)], ids=lambda way: type(way).__name__)
+def test_greedy_plans_by_any_propagation(way: TSinf) -> None:
+    """From 2 and -2 towards 0; the mean world is one world for each environment."""
+    made, judged = agent(updates=100, evaluation=way), []
+    Line(SPEC).run(made, 60)
+    search = made.mpc.search
+    made.mpc.search = lambda propagation, z, *rest: (
+        judged.append((propagation, len(z))) or search(propagation, z, *rest)
+    )
+    action = greedily(made, [[2.0], [-2.0]])
+    assert action[0] < -0.5 and action[1] > 0.5
+    assert judged == [(way, 2 if type(way) is Expectation else 10)]
 
 
 def test_discrete_actions() -> None:
@@ -280,6 +294,7 @@ def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None
         ("env=pendulum", "agent.dynamics.temperatures=[1.0,-1.0]"): "wanted no negative temperature",
         ("env=pendulum", "agent=pets", "agent.propagation._target_=bayesrl.propagation.TSX"): "did you mean TS1?",
         ("env=pendulum", "agent=pets", "agent.propagation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
+        ("env=pendulum", "agent.evaluation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
     }.items():
         assert main(["agent=psrl", *words, f"run_dir={tmp_path / 'run'}"]) == 2
         assert told in capsys.readouterr().err

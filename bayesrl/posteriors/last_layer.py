@@ -108,6 +108,10 @@ class LastLayer(WeightSpace):
         width = self.m.numel() + (len(self.m) if self.noise else 0)
         return torch.randn(n, width, generator=generator, device=self.m.device, dtype=self.m.dtype)
 
+    def central(self, n: int) -> Tensor:
+        """One, exactly: every function is linear in the part of its index that moves it from m, whatever sigma is."""
+        return torch.zeros_like(self.index(1))
+
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:

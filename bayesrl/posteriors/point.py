@@ -46,9 +46,6 @@ class Point(WeightSpace):
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
         return torch.empty(n, 0, device=self.theta.device)
 
-    def central(self, n: int) -> Tensor:
-        return self.index(1)
-
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:
