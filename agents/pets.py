@@ -2,7 +2,8 @@
 
     a_t = first action of the plan that does best from s_t on average over S draws of the posterior, with their noise
 
-What the draws disagree on is averaged over, so that a plan avoids it; with `Hallucinated` particles it is sought.
+What the draws disagree on is averaged over, so that a plan avoids it; `Hallucinated` particles seek it, `Expectation`
+plans in the mean world.
 (Chua et al., Deep Reinforcement Learning in a Handful of Trials using Probabilistic Dynamics Models, 2018.)
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from bayesrl.agent import EnvSpec
@@ -50,4 +52,5 @@ class PETS(PSRL):
         self.mpc = MPC(spec, self.dynamics, self.mpc.planner, propagation or TSinf())
 
     def worlds(self, start: Tensor) -> tuple[Tensor, bool]:
-        return self.dynamics.posterior.index(len(start) * self.count), True
+        draw, posterior = self.mpc.propagation.draw, self.dynamics.posterior
+        return torch.cat([draw(posterior, self.count) for _ in start]), True

@@ -264,7 +264,7 @@ def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value is of the wanted type; an int is a float, a bool is neither."""
+    """Whether a plain value is of the wanted type; an int is a float, a bool is neither, and none is built."""
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted in (Any, inspect.Parameter.empty):
         return True
@@ -278,7 +278,13 @@ def fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, list | tuple) and all(fits(item, args[0]) for item in value if args)
     if isinstance(wanted, type) and wanted in (str, bool, dict, list, tuple, type(None)):
         return isinstance(value, wanted)
-    return True
+    return not _built(wanted)
+
+
+def _built(wanted: Any) -> bool:
+    """Whether only a `_target_` gives such a thing: a function, or an instance of a class of ours."""
+    ours = inspect.isclass(wanted) and wanted.__module__.partition(".")[0] == __package__
+    return ours or collections.abc.Callable in (wanted, typing.get_origin(wanted))
 
 
 def spell(wanted: Any) -> str:
@@ -290,6 +296,9 @@ def spell(wanted: Any) -> str:
         return "one of " + ", ".join(str(arg).lower() for arg in args)
     if origin in (list, tuple, collections.abc.Sequence):
         return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
+    if _built(wanted):
+        ours = collections.abc.Callable not in (wanted, origin)
+        return f"a _target_ that makes a {f'{wanted.__module__}.{wanted.__qualname__}' if ours else 'function'}"
     names = {
         int: "an integer",
         float: "a number",
@@ -373,7 +382,7 @@ def _notes(text: str) -> dict[str, str]:
 def _unknown(text: str, what: str, name: str, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, options, 1)
     hint = f"did you mean {near[0]}? " if near else ""
-    listed = ", ".join(sorted(dict.fromkeys(o for o in options if not o.startswith("_"))))
+    listed = ", ".join(sorted(dict.fromkeys(o for o in options if not o.startswith("_")))) or "none"
     return f"got {text}, wanted {what} that exists: {hint}there are {listed}"
 
 

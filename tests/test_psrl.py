@@ -79,8 +79,9 @@ class Line:
         (PETS, {"planner": CEM(**SMALL, iterations=2, elites=8)}),
         (PETS, {"planner": MPPI(**SMALL, iterations=2), "propagation": TS1()}),
         (PETS, {"propagation": Hallucinated(0.5)}),
+        (PETS, {"propagation": Expectation()}),
     ],
-    ids=["psrl", "psrl-shooting", "pets-cem", "pets-mppi-ts1", "pets-hallucinated"],
+    ids=["psrl", "psrl-shooting", "pets-cem", "pets-mppi-ts1", "pets-hallucinated", "pets-expectation"],
 )
 def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
     """The best return is -3 (steps of .5 from 2), doing nothing -20; after three of them to learn from at least -8."""
@@ -295,6 +296,9 @@ def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None
         ("env=pendulum", "agent=pets", "agent.propagation._target_=bayesrl.propagation.TSX"): "did you mean TS1?",
         ("env=pendulum", "agent=pets", "agent.propagation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
         ("env=pendulum", "agent.evaluation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
+        ("env=pendulum", "agent.evaluation=3"): "wanted a _target_ that makes a bayesrl.propagation.TSinf or null",
+        ("env=pendulum", "agent.dynamics.reward=5"): "wanted a _target_ that makes a function or null",
+        ("env=pendulum", "posterior.optimizer=adam"): "wanted a _target_ that makes a function",
     }.items():
         assert main(["agent=psrl", *words, f"run_dir={tmp_path / 'run'}"]) == 2
         assert told in capsys.readouterr().err
