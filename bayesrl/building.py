@@ -43,6 +43,7 @@ from bayesrl.policy import Policy
 from bayesrl.posteriors import Posterior
 from bayesrl.rollout import Rollout
 from bayesrl.run import Cadence, DivergedError, Run, Solve, Stop
+from bayesrl.targets import only_accepted
 from bayesrl.tracker import Tracker
 
 TOLD = (
@@ -153,7 +154,7 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory:
     pyro.enable_validation(False)
     torch.distributions.Distribution.set_default_validate_args(False)
     parts: dict[str, Any] = {"spec": spec}
-    if "posterior" in cfg.only_accepted(config.agent["_target_"], {"posterior": None}):
+    if "posterior" in only_accepted(config.agent["_target_"], {"posterior": None}):
         with _building("agent"):
             # Of Q-functions, unless the agent says what its posterior is over.
             signature = getattr(get_object(config.agent["_target_"]), "signature", None)
@@ -169,7 +170,7 @@ def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory:
     if config.get("imagination"):
         parts["imagination"] = build_imagination(config, spec, device)
     with _building("agent", config.agent):
-        agent = instantiate(config.agent, _convert_="all", **cfg.only_accepted(config.agent["_target_"], parts))
+        agent = instantiate(config.agent, _convert_="all", **only_accepted(config.agent["_target_"], parts))
         return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
 
 
@@ -193,7 +194,7 @@ def build_posterior(
 
 def build_imagination(config: DictConfig, spec: EnvSpec, device: torch.device) -> Callable[..., Experience]:
     """(spec, posterior, n_step, discount) -> what an agent imagines."""
-    if "imagination" not in cfg.only_accepted(config.agent["_target_"], {"imagination": None}):
+    if "imagination" not in only_accepted(config.agent["_target_"], {"imagination": None}):
         able = "wanted an agent that learns from batches of a replay: agent=bayes_dqn or agent=bayes_ac"
         raise ConfigError([f"got imagination={config.imagination['_target_']} for {config.agent['_target_']}, {able}"])
     node = config.imagination

@@ -5,16 +5,10 @@ Every problem is collected and told at once, with the options that exist. Nothin
 
 from __future__ import annotations
 
-import collections.abc
-import difflib
-import functools
 import importlib
 import importlib.util
-import inspect
-import logging
 import math
 import re
-import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
@@ -27,9 +21,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from bayesrl.targets import fits, problems_of, spell, unknown
 
 # Groups that say what to build.
 COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking", "planner", "imagination")
@@ -112,7 +107,7 @@ def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequ
             elif value in options[key] or (value is None and key == "experiment"):
                 choices.append(str(override.input_line))
             else:
-                problems.append(_unknown(f"{key}={value}", f"an option of {key}", str(value), options[key]))
+                problems.append(unknown(f"{key}={value}", f"an option of {key}", str(value), options[key]))
         try:
             base = compose("train", [*search, *choices])
             good = [word for override in values if (word := _spelled(override, base, options, problems))]
@@ -174,14 +169,14 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     known = ("solve", *wanted, *(f"{name}." for name in (*OPEN, *COMPONENTS)))
     for key, value in flat(config).items():
         if key not in known and not key.startswith(tuple(k for k in known if k.endswith("."))):
-            problems.append(_unknown(f"{key}={value}", "a setting", key, [*SETTINGS, *SOLVE]))
+            problems.append(unknown(f"{key}={value}", "a setting", key, [*SETTINGS, *SOLVE]))
     nodes: dict[str, Any] = {name: config.get(name) for name in COMPONENTS if name != "imagination" or config.get(name)}
     whole: Any = nodes.get("imagination")
     if OmegaConf.is_dict(whole) and "_target_" in whole:
         nodes |= {"imagination": own(whole)} | {f"imagination.{name}": whole.get(name) for name in WORLD}
     for name, node in nodes.items():
         if OmegaConf.is_dict(node) and "_target_" in node:
-            problems += _check_node(OmegaConf.to_container(node, resolve=True), name)
+            problems += problems_of(OmegaConf.to_container(node, resolve=True), name)
             problems += [
                 f"got {name}.{key}, wanted the {key} beside the {name}: say {key}=OPTION, or {key}.SETTING=VALUE"
                 for key in COMPONENTS
@@ -263,53 +258,6 @@ def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
     return out
 
 
-def fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value is of the wanted type; an int is a float, a bool is neither, and none is built."""
-    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
-    if wanted in (Any, inspect.Parameter.empty):
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
-    if origin is typing.Literal:
-        return (type(value), value) in [(type(arg), arg) for arg in args]
-    if wanted in (int, float):
-        return isinstance(value, int if wanted is int else (int, float)) and not isinstance(value, bool)
-    if origin in (list, tuple, collections.abc.Sequence):
-        return isinstance(value, list | tuple) and all(fits(item, args[0]) for item in value if args)
-    if isinstance(wanted, type) and wanted in (str, bool, dict, list, tuple, type(None)):
-        return isinstance(value, wanted)
-    return not _built(wanted)
-
-
-def _built(wanted: Any) -> bool:
-    """Whether only a `_target_` gives such a thing: a function, or an instance of a class of ours."""
-    ours = inspect.isclass(wanted) and wanted.__module__.partition(".")[0] == __package__
-    return ours or collections.abc.Callable in (wanted, typing.get_origin(wanted))
-
-
-def spell(wanted: Any) -> str:
-    """A type in a user's words."""
-    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(spell(arg) for arg in args)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(str(arg).lower() for arg in args)
-    if origin in (list, tuple, collections.abc.Sequence):
-        return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
-    if _built(wanted):
-        ours = collections.abc.Callable not in (wanted, origin)
-        return f"a _target_ that makes a {f'{wanted.__module__}.{wanted.__qualname__}' if ours else 'function'}"
-    names = {
-        int: "an integer",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        dict: "keys with values",
-        list: "a list",
-    }
-    return names.get(wanted, "null" if wanted is type(None) else str(wanted))
-
-
 def flat(config: DictConfig) -> dict[str, Any]:
     """Every leaf by its dotted name."""
     return leaves(OmegaConf.to_container(config, resolve=True))
@@ -364,7 +312,7 @@ def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]]
         return f"++{plain}"  # `check` compares it with what can be built
     inside = parent and OmegaConf.is_dict(node)
     names = [str(k) for k in node] if inside else [*SETTINGS, *options]  # type: ignore[union-attr]
-    problems.append(_unknown(text, f"a key of {parent}" if inside else "a setting", leaf if inside else key, names))
+    problems.append(unknown(text, f"a key of {parent}" if inside else "a setting", leaf if inside else key, names))
     return None
 
 
@@ -379,82 +327,8 @@ def _notes(text: str) -> dict[str, str]:
     return out
 
 
-def _unknown(text: str, what: str, name: str, options: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, options, 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    listed = ", ".join(sorted(dict.fromkeys(o for o in options if not o.startswith("_")))) or "none"
-    return f"got {text}, wanted {what} that exists: {hint}there are {listed}"
-
-
-def _check_node(node: Any, where: str) -> list[str]:
-    """Names and types of a `_target_` and its arguments, against its signature."""
-    if not isinstance(node, dict) or "_target_" not in node:
-        return []
-    logged = logging.root.manager.disable
-    logging.disable(logging.ERROR)  # Hydra's own words, of several lines
-    try:
-        target = get_object(node["_target_"])
-    except Exception:
-        return [_missing(node["_target_"], f"{where}._target_")]
-    finally:
-        logging.disable(logged)
-    parameters = inspect.signature(target).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError:
-        hints = {}
-    problems = []
-    for key, value in node.items():
-        if key.startswith("_"):
-            continue
-        if key not in parameters and not takes_any:
-            problems.append(_unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(parameters)))
-        elif isinstance(value, dict) and "_target_" in value:
-            problems += _check_node(value, f"{where}.{key}") or _check_kind(value, f"{where}.{key}", hints.get(key))
-        elif not fits(value, hints.get(key, Any)):
-            problems.append(f"got {where}.{key}={value!r}, wanted {spell(hints[key])}")
-    return problems
-
-
-def _check_kind(node: dict, where: str, wanted: Any) -> list[str]:
-    """Whether what is to be built is of the class that is wanted, where a class or one of several is."""
-    target, kinds = get_object(node["_target_"]), typing.get_args(wanted) or (wanted,)
-    kinds = tuple(kind for kind in kinds if kind is not type(None))
-    plain = all(inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) for kind in kinds)
-    if node.get("_partial_") or not (plain and inspect.isclass(target)) or issubclass(target, kinds):
-        return []
-    named = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
-    return [f"got {where}._target_={node['_target_']}, wanted {named} or a class derived from it"]
-
-
-def _missing(path: str, where: str) -> str:
-    """Why something cannot be imported."""
-    module, _, name = str(path).rpartition(".")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return f"got {where}={path}, wanted something that can be imported: {why}"
-    own = [key for key, value in vars(found).items() if getattr(value, "__module__", None) == module]
-    return _unknown(f"{where}={path}", f"a name of {module}", name, own)
-
-
 def _check_wrapper(node: Any, where: str) -> list[str]:
     if isinstance(node, dict) and "_target_" in node:
-        return _check_node(node, where)
+        return problems_of(node, where)
     wanted = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 200}"
     return [f"got {where}={node}, wanted a _target_ with its arguments, such as {wanted}"]
-
-
-def only_accepted(target: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """Those of `parts` that the target takes, a class whose `__init__` ends in **others also what its bases take."""
-    found = get_object(target)
-    names: set[str] = set()
-    for one in inspect.getmro(found) if inspect.isclass(found) else (functools.partial(found),):
-        parameters = inspect.signature(one).parameters
-        names |= parameters.keys()
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
-    return {name: part for name, part in parts.items() if name in names}

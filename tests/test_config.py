@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from bayesrl import config
-from bayesrl.config import ConfigError, fits, load, resumed, spell
+from bayesrl.config import ConfigError, load, resumed
+from bayesrl.targets import fits, spell
 
 
 def problems(*words: str) -> list[str]:
