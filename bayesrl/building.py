@@ -102,7 +102,8 @@ def build(
     places.describe(run_dir, config, envs, step)
     worlds = hasattr(agent, "dynamics")
     charts = layout(not worlds, worlds or bool(config.get("imagination")))
-    logger = Logger(run_dir, step if resuming else None, charts)
+    pending = bool(state and state["run"].get("pending"))  # the row of that moment is written anew
+    logger = Logger(run_dir, step - pending if resuming else None, charts)
     logger.begin(cfg.settings(config))
     run = Run(
         run_dir,

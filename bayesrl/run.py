@@ -135,6 +135,7 @@ class Run:
         self._warned = False
         self._row = (0.0, 0)
         self._due = 0  # transitions at which something happens next
+        self.pending = 0  # transitions of the newest step, where a signal cut its evaluation short
         self.drawn = -1
         self.recorded: Recording | None = None  # an episode of the last evaluation
 
@@ -143,7 +144,8 @@ class Run:
     def train(self, steps: int) -> dict:
         """Go on until `steps` transitions in total, or a reason to stop; returns what `result.json` holds.
 
-        A signal ends it at the next boundary, saved; the result then lacks the evaluation, so that it ends soon.
+        A signal ends it at the next boundary, saved, and an evaluation at once, which a resumption begins anew. The
+        result then lacks the last evaluation.
 
         Raises:
             DivergedError: the loss or a parameter is not finite; the last checkpoint is from before.
@@ -159,6 +161,8 @@ class Run:
             mininterval=INTERVAL,
         )
         with interruptible(self.interrupt), bar:
+            if self.pending:
+                self._events(self.pending)
             while not self._done(steps, time.perf_counter() - began):
                 with rollout.clock("log"):
                     self.tracker.before(rollout.agent, rollout.envs)
@@ -215,10 +219,15 @@ class Run:
         cadence, row = self.cadence, {}
         least = cadence.ROW * self.rollout.envs.env.num_envs
         log, draw = max(cadence.log, least), cadence.draw and max(cadence.draw, least)
-        if self.solve and due(self.solve.every) and self._test(self.solve.episodes)[0] >= self.solve.threshold:
-            self.solved_at = self.rollout.episodes
-        if due(cadence.evaluate):
-            row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(cadence.episodes)
+        try:
+            if self.solve and due(self.solve.every) and self._test(self.solve.episodes)[0] >= self.solve.threshold:
+                self.solved_at = self.rollout.episodes
+            if due(cadence.evaluate):
+                row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(cadence.episodes)
+        except Interrupted:
+            self.pending = made
+            return
+        self.pending = 0
         with self.rollout.clock("log"):
             if row or due(log):
                 self._log(row)
@@ -231,11 +240,16 @@ class Run:
 
     def _test(self, episodes: int) -> tuple[float, float]:
         seed = self.seed + 1_000_003 * (1 + self.rollout.transitions)
-        result = self._evaluate(episodes, seed % 2**31)
+        result = self._evaluate(episodes, seed % 2**31, lambda played: self._look())
         self.recorded = result.first
         return result.mean, float(result.lengths.mean())
 
-    def _evaluate(self, episodes: int, seed: int, tick: Callable[[int], None] = lambda played: None) -> Evaluation:
+    def _look(self) -> None:
+        """Leave an evaluation where a signal says so."""
+        if self.signal is not None:
+            raise Interrupted
+
+    def _evaluate(self, episodes: int, seed: int, tick: Callable[[int], None]) -> Evaluation:
         """Play test episodes; environments that use global generators change nothing of training either."""
         before = rng_state()
         try:
@@ -251,8 +265,7 @@ class Run:
 
         def tick(played: int) -> None:
             bar.update(played - bar.n)
-            if self.signal is not None:
-                raise Interrupted
+            self._look()
 
         bar = self.progress(total=self.cadence.final_episodes, unit=" test episodes", leave=False, mininterval=INTERVAL)
         with interruptible(self.interrupt), bar, suppress(Interrupted):
@@ -316,6 +329,7 @@ class Run:
                 "seconds": self.seconds,
                 "solved_at": self.solved_at,
                 "cuts": self.cuts,
+                "pending": self.pending,
                 "info": self.rollout.info,
             },
         }
@@ -330,6 +344,7 @@ class Run:
         self.tracker.restore(state["tracker"])
         self.seconds, self.solved_at = state["run"]["seconds"], state["run"]["solved_at"]
         self.rollout.info, self.cuts = state["run"]["info"], state["run"]["cuts"]
+        self.pending = state["run"].get("pending", 0)  # earlier versions finished their evaluations
         self.saved = state["step"]
         if state["envs"]["env"] is not None:
             restore(envs.env, state["envs"]["env"])

@@ -217,6 +217,34 @@ def test_a_signal_saves_at_a_boundary(number: int, tmp_path: Path, monkeypatch: 
     same(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b"))
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_ends_an_evaluation_of_training(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """At the first, at 200 transitions: saved there, and evaluated by the resumption as if nothing had been."""
+    from bayesrl import run as module
+
+    evaluate, seeds = module.evaluate, []
+
+    def interrupted(agent, envs, episodes, seed, **named):
+        seeds.append(seed)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(agent, envs, episodes, seed, **named)
+
+    monkeypatch.setattr(module, "evaluate", interrupted)
+    code = 128 + signal.SIGTERM
+    assert main([*TINY, "eval.episodes=3", "steps=500", f"run_dir={tmp_path / 'a'}"]) == code
+    for _ in range(times - 1):
+        assert main([f"resume={tmp_path / 'a'}"]) == code
+    assert seeds == seeds[:1] * times and "saved at 200 transitions" in capsys.readouterr().out
+    assert [row["step"] for row in metrics(tmp_path / "a")] == ["100"]
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    resume(tmp_path / "a")
+    train("eval.episodes=3", "steps=500", f"run_dir={tmp_path / 'b'}")
+    same(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b"))
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_last_evaluation(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
