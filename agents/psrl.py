@@ -29,7 +29,7 @@ from bayesrl.td import greedy
 
 
 class PSRL(nn.Module):
-    """Plans in one world an episode; evaluated, in several worlds at once.
+    """Plans in one world an episode; evaluated, for the mean over several or in the mean world.
 
     Learns as an episode ends, or sooner where wished: the posterior is scored on everything new, and then fitted to
     everything. Actions are uniformly random before.
@@ -89,7 +89,7 @@ class PSRL(nn.Module):
 
     @torch.no_grad()
     def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        """obs [E, D] with a plan that does well in at most `worlds` draws, always the same ones, [E, *].
+        """obs [E, D] with the plan that `evaluation` judges best, in always the same draws, [E, *].
 
         The search goes on from the plan that was made a step before, which is in `seen`, [E, *].
         """

@@ -65,8 +65,9 @@ class MPC(nn.Module):
     def follow(self, propagation: TSinf, z: Tensor, obs: Tensor, start: Tensor, before: Tensor | None) -> Tensor:
         """A greedy plan at obs [E, D] and what to remember of it, in rows [E, *]: obs, first actions, step, mean, kept.
 
-        In worlds z [E S, *] with their noise, going on from what this gave `before`, a step ago, but where an episode
-        starts, [E] bool. Has random numbers of its own, others at every step of an episode.
+        Judged in worlds z [E S, *] by `propagation`, which is given their noise. Goes on from what this gave `before`,
+        a step ago, but where an episode starts, [E] bool. Has random numbers of its own, others at every step of an
+        episode.
         """
         E, planner, A = len(obs), self.planner, self.actions + propagation.controls(obs.shape[1])
         plan, step = planner.begin(E, A, obs), obs.new_zeros(E, 1)
@@ -128,11 +129,11 @@ class MPC(nn.Module):
         return tuple(rollout(self.dynamics.worlds(z), propagation, Rollouts(*at), actions, noise, shift))
 
     def move(self, propagation: TSinf, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """`stretch`, compiled where that is wished, anew for all other shapes."""
+        """`stretch`, compiled where that is wished, anew for every propagation and for all other shapes."""
         stretch = partial(self.stretch, propagation)
         if self.compiled is None:
             return stretch(*given)
-        key = type(propagation), *(part.shape for part in given)
+        key = type(propagation), repr(vars(propagation)), *(part.shape for part in given)
         if key not in self.compiled:
             self.compiled[key] = captured(stretch, self, *given, name="planning", calls=self.calls, say=self.say)
         return self.compiled[key](*given)

@@ -163,6 +163,9 @@ class Run:
         with interruptible(self.interrupt), bar:
             if self.pending:
                 self._events(self.pending)
+                if not self.pending:
+                    self.saved = -1  # for what is saved of this moment has yet to evaluate
+                    self.save()
             while not self._done(steps, time.perf_counter() - began):
                 with rollout.clock("log"):
                     self.tracker.before(rollout.agent, rollout.envs)
@@ -277,7 +280,8 @@ class Run:
         row = self.tracker.metrics(self.rollout.agent, self.rollout) | row
         then, transitions = self._row
         self._row = (time.perf_counter(), self.rollout.transitions)
-        row["time/fps"] = (self._row[1] - transitions) / max(self._row[0] - then, 1e-9)
+        if self._row[1] > transitions:
+            row["time/fps"] = (self._row[1] - transitions) / max(self._row[0] - then, 1e-9)
         if row.get("uncertainty/collapsed") and not self._warned:
             self._warned = True
             self.say(

@@ -43,8 +43,12 @@ def problems_of(node: Any, where: str) -> list[str]:
             problems.append(unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(parameters)))
         elif isinstance(value, dict) and "_target_" in value:
             problems += problems_of(value, f"{where}.{key}") or _kind(value, f"{where}.{key}", hints.get(key))
+        elif value is None and key in parameters and parameters[key].default is None:
+            continue
         elif not fits(value, hints.get(key, Any)):
             problems.append(f"got {where}.{key}={value!r}, wanted {spell(hints[key])}")
+        elif isinstance(value, list):
+            problems += [each for i, item in enumerate(value) for each in problems_of(item, f"{where}.{key}[{i}]")]
     return problems
 
 
@@ -84,7 +88,7 @@ def only_accepted(target: str, parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value is of the wanted type; an int is a float, a bool is neither, and none is built."""
+    """Whether a value is of the wanted type; an int is a float, a bool neither, and a _target_ makes what is built."""
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted in (Any, inspect.Parameter.empty):
         return True
@@ -98,7 +102,7 @@ def fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, list | tuple) and all(fits(item, args[0]) for item in value if args)
     if isinstance(wanted, type) and wanted in (str, bool, dict, list, tuple, type(None)):
         return isinstance(value, wanted)
-    return not _built(wanted)
+    return not _built(wanted) or (isinstance(value, dict) and "_target_" in value)
 
 
 def _built(wanted: Any) -> bool:
@@ -115,6 +119,8 @@ def spell(wanted: Any) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(str(arg).lower() for arg in args)
     if origin in (list, tuple, collections.abc.Sequence):
+        if args and _built(args[0]):
+            return f"a list, each {spell(args[0])}"
         return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
     if _built(wanted):
         ours = collections.abc.Callable not in (wanted, origin)

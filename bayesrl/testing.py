@@ -87,6 +87,7 @@ class DrawsContract:
         assert torch.equal(first, again)
         before = torch.get_rng_state()
         posterior.index(6, torch.Generator().manual_seed(3))
+        posterior.central(6)
         posterior.mean(self.inputs())
         assert torch.equal(before, torch.get_rng_state()), "drawing from a generator moved the global random state"
 
@@ -108,7 +109,7 @@ class DrawsContract:
         """
         posterior, x = self.fresh(), self.inputs()
         draws, z = posterior(posterior.index(2000), x), posterior.central(100)
-        assert len(z) <= 100 and torch.equal(z, posterior.central(100))
+        assert len(z) <= 100 and torch.equal(z, posterior.central(100)) and len(posterior.central(2)) <= 2
         error = draws.std(0) * (1 / 2000 + (len(z) > 1) / len(z)) ** 0.5
         assert ((draws.mean(0) - posterior(z, x).mean(0)).abs() <= 5 * error + 1e-4).all()
 

@@ -1,13 +1,17 @@
 """A configuration is checked as a whole: every problem at once, with the options that exist."""
 
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from bayesrl import config
 from bayesrl.config import ConfigError, load, resumed
-from bayesrl.targets import fits, spell
+from bayesrl.propagation import TSinf
+from bayesrl.targets import fits, problems_of, spell
 
 
 def problems(*words: str) -> list[str]:
@@ -168,3 +172,33 @@ def test_types_in_words() -> None:
 
 def test_yaml_round_trip() -> None:
     assert yaml.safe_load(yaml.safe_dump(config.flat(load([]))))["steps"] == 20_000
+
+
+class Judge(TSinf):
+    """Takes what only a `_target_` makes, alone, in a list, and where null is the default though no type says so."""
+
+    def __init__(self, ways: Sequence[TSinf] = (), how: Callable | None = None, other: TSinf = None): ...  # type: ignore
+
+
+def test_what_must_be_built_is_asked_for_by_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "judges", SimpleNamespace(Judge=Judge))
+    made, wrong = {"_target_": "bayesrl.propagation.TS1"}, {"_target_": "bayesrl.propagation.TS1", "beta": 1}
+
+    def told(**arguments: object) -> list[str]:
+        return problems_of({"_target_": "judges.Judge", **arguments}, "agent")
+
+    assert (
+        told(ways=[made, made], how=made | {"_partial_": True}, other=made)
+        == told(how=None, other=None)
+        == told()
+        == []
+    )
+    assert told(ways=[made, wrong]) == [
+        "got agent.ways[1].beta, wanted an argument of bayesrl.propagation.TS1 that exists: there are none"
+    ]
+    one = "a _target_ that makes a bayesrl.propagation.TSinf"
+    assert told(ways=[made, 3], how="f", other=1) == [
+        f"got agent.ways={[made, 3]}, wanted a list, each {one}",
+        "got agent.how='f', wanted a _target_ that makes a function or null",
+        f"got agent.other=1, wanted {one}",
+    ]

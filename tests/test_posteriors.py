@@ -24,6 +24,16 @@ class TestEnsemble(PosteriorContract):
         return Ensemble(network, members=5)
 
 
+@pytest.mark.parametrize(("n", "count"), [(3, 3), (5, 5), (12, 5)])
+def test_central_indices_of_few_functions_name_each_once(n: int, count: int) -> None:
+    torch.manual_seed(0)
+    posterior = Ensemble(mlp((3,), 2, hidden=[16]), members=5)
+    z, x = posterior.central(n), torch.randn(4, 3)
+    assert len(z.unique()) == len(z) == count
+    if count == 5:
+        torch.testing.assert_close(posterior(z, x).mean(0), posterior.center(x))
+
+
 class TestHypermodel(PosteriorContract):
     def make(self, network: Network) -> Learner:
         return Hypermodel(network)

@@ -108,6 +108,18 @@ def test_greedy_plans_by_any_propagation(way: TSinf) -> None:
     assert judged == [(way, 2 if type(way) is Expectation else 10)]
 
 
+def test_what_is_compiled_is_of_its_own_propagation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learning with another beta than evaluation has: greedy plans are what they are where nothing is compiled."""
+    made = agent(PETS, propagation=Hallucinated(3.0), evaluation=Hallucinated(0.0))
+    Line(SPEC).run(made, 20)
+    obs, yes = torch.tensor([[1.0], [2.0]]), torch.ones(2, dtype=torch.bool)
+    plain = made.see(obs, yes)
+    monkeypatch.setattr("bayesrl.mpc.captured", lambda function, *given, **named: function)
+    made.mpc.compiled = {}
+    made.act(obs, yes)
+    assert torch.equal(made.see(obs, yes), plain) and len(made.mpc.compiled) == 2
+
+
 def test_discrete_actions() -> None:
     """Three actions, -.5, 0 and .5: the same task, the same returns."""
     spec = EnvSpec((1,), torch.float32, 3, num_envs=2)

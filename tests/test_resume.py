@@ -239,7 +239,11 @@ def test_a_signal_ends_an_evaluation_of_training(
     assert seeds == seeds[:1] * times and "saved at 200 transitions" in capsys.readouterr().out
     assert [row["step"] for row in metrics(tmp_path / "a")] == ["100"]
     monkeypatch.setattr(module, "evaluate", evaluate)
-    resume(tmp_path / "a")
+    resume(tmp_path / "a", "steps=200")
+    assert checkpoint(tmp_path / "a")["run"]["pending"] == 0
+    with (tmp_path / "a" / "metrics.csv").open(newline="") as file:
+        assert [row["time/fps"] != "" for row in csv.DictReader(file)] == [True, False], "no step, and so no speed"
+    resume(tmp_path / "a", "steps=500")
     train("eval.episodes=3", "steps=500", f"run_dir={tmp_path / 'b'}")
     same(checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b"))
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -81,12 +82,14 @@ class Posterior(nn.Module):
         return lambda x: vmap(lambda one, rows: self(one[None], rows)[0])(z, x)
 
     def central(self, n: int) -> Tensor:
-        """Indices [k, *], k at most n, whose functions average to the posterior mean; n draws where none is closed.
+        """Indices [k, *], k at most n, whose functions average to the posterior mean, always the same ones.
 
-        They are always the same.
+        Exactly where there are no more than n functions, else as near as n draws do. A class whose functions are linear
+        in their index says that one does; a class derived from it that changes `index` says what does then.
         """
-        device = next(self.parameters()).device
-        return self.index(n, Generator(device=device).manual_seed(0))
+        device = next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
+        z = self.index(n, Generator(device=device).manual_seed(0))
+        return z if z.is_floating_point() else z.unique(dim=0)
 
     def center(self, x: Tensor) -> Tensor:
         """The posterior mean of the output: x [B, *] -> [B, *out]; always the same 100 draws where none is closed."""

@@ -110,7 +110,7 @@ class Laplace(WeightSpace):
 
     def central(self, n: int) -> Tensor:
         """One, exactly: every function is linear in its index."""
-        return torch.zeros_like(self.index(1))
+        return self.theta.new_zeros(1, self.network.size - self.first)
 
     # --- forward -----------------------------------------------------------------------------------------------
 

@@ -105,12 +105,16 @@ class LastLayer(WeightSpace):
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
-        width = self.m.numel() + (len(self.m) if self.noise else 0)
-        return torch.randn(n, width, generator=generator, device=self.m.device, dtype=self.m.dtype)
+        return torch.randn(n, self.width, generator=generator, device=self.m.device, dtype=self.m.dtype)
 
     def central(self, n: int) -> Tensor:
         """One, exactly: every function is linear in the part of its index that moves it from m, whatever sigma is."""
-        return torch.zeros_like(self.index(1))
+        return self.m.new_zeros(1, self.width)
+
+    @property
+    def width(self) -> int:
+        """Length of an index."""
+        return self.m.numel() + (len(self.m) if self.noise else 0)
 
     # --- forward -----------------------------------------------------------------------------------------------
 

@@ -68,6 +68,12 @@ def test_what_is_told_of_an_end_and_a_reward_is_the_environments_own():
     assert torch.equal(stands(obs, action, obs), reward) and 500 < reward.sum() < 5000
 
 
+def test_what_stands_is_told_by_a_direction():
+    """Of a cosine and a sine that are of no angle, as worlds expect them: 9 degrees off upright, and upright."""
+    obs = torch.tensor([[0.0, 0.0, 0.998, 0.16, 0.0], [0.0, 0.0, 0.9, 0.01, 0.0], [0.3, 0.0, 1.0, 0.0, 0.0]])
+    assert stands(obs, torch.zeros(3, 1), obs).tolist() == [0, 1, 0]
+
+
 def test_a_pole_left_alone_keeps_its_energy():
     """1,000 control steps without force from angle 2: kinetic and potential energy within .1 % of what swings."""
     env = CartPoleSwingUp(1)
