@@ -131,7 +131,7 @@ class PSRL(nn.Module):
         """Score what is new, then fit to everything."""
         since, replay = max(int(self.learned), self.replay.rows - self.replay.T), self.replay
         told = {}
-        if self.learned > 0:
+        if self.learned > 0 and since < replay.rows:  # several environments ask for several fits in a row
             rows = torch.arange(since, replay.rows, device=self.learned.device) % replay.T
             index = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
             told = {f"model/{name}": value for name, value in self.dynamics.score(replay.gather(index)).items()}

@@ -154,6 +154,15 @@ def test_learns_when_an_episode_has_ended_and_acts_at_random_before() -> None:
     assert "model/nll" not in line.info, "nothing was predicted before the first fit"
 
 
+def test_a_further_fit_to_the_same_scores_nothing() -> None:
+    """As with several environments, whose fits come one after the other."""
+    made, line = agent(), Line(SPEC)
+    line.run(made, 20)
+    assert "model/nll" in line.info
+    again = made.learn()
+    assert "model/nll" not in again and again["loss"].isfinite() and made.learned == made.replay.rows
+
+
 def test_learns_inside_an_episode_where_wished() -> None:
     """Every 4 steps, from 20 transitions on: after the tenth step, which ends the episode, at the 14th and 18th."""
     made, line = agent(every=4), Line(SPEC)
