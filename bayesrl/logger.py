@@ -171,13 +171,13 @@ class Logger:
     def __init__(self, run_dir: Path, since: int | None = None, layout: Mapping[str, dict] = LAYOUT) -> None:
         self.table, self.events = run_dir / "metrics.csv", run_dir / f"events.out.tfevents.{time.time():.6f}"
         self._described: set[str] = set()
-        self.last_step = -1 if since is None else since
         first = [Event(file_version="brain.Event:2")]
         if since is not None:
             first.append(Event(step=since + 1, session_log=SessionLog(status=SessionLog.START)))
         if not self.table.exists():
             first.append(Event(summary=custom_scalars(dict(layout))))
         self._tags, rows = [*TAGS], [] if since is None else _rows(self.table, since)
+        self.last_step = int(rows[-1]["step"]) if rows else -1  # of a row
         self._rewrite(rows)
         self._file = self.events.open("ab")
         self._write(first)

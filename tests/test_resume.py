@@ -256,7 +256,7 @@ def test_a_signal_ends_the_last_evaluation(
     """Nothing is lost of the training before it, and a resumption evaluates."""
     from bayesrl import run as module
 
-    words, evaluate = [*TINY, "steps=100", "eval.every=0", "eval.final_episodes=3"], module.evaluate
+    words, evaluate = [*TINY, "steps=150", "eval.every=0", "eval.final_episodes=3"], module.evaluate
 
     def interrupted(*given, **named):
         os.kill(os.getpid(), number)
@@ -266,7 +266,7 @@ def test_a_signal_ends_the_last_evaluation(
     assert main([*words, f"run_dir={tmp_path / 'a'}"]) == 128 + number
     said = capsys.readouterr().out
     assert (
-        "saved at 100 transitions\ntime: " in said and f"go on with: python -m bayesrl.train resume={tmp_path}" in said
+        "saved at 150 transitions\ntime: " in said and f"go on with: python -m bayesrl.train resume={tmp_path}" in said
     )
     monkeypatch.setattr(module, "evaluate", evaluate)
     resume(tmp_path / "a")
@@ -274,6 +274,7 @@ def test_a_signal_ends_the_last_evaluation(
     ended = [json.loads((tmp_path / name / "result.json").read_text()) | {"seconds": 0} for name in "ab"]
     low, high = ended[0]["eval_return_ci"]
     assert ended[0] == ended[1] and low <= ended[0]["eval_return_mean"] <= high
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b") and metrics(tmp_path / "a")[-1]["step"] == "150"
 
 
 def test_what_is_wrapped_resumes_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
