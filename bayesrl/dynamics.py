@@ -288,7 +288,7 @@ def known(name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpe
     """Try a reward or an end that is given, where it is, on numbers of the shapes that it will be called with.
 
     Raises:
-        ValueError: it raises, or gives anything but one number of the dtype for each row.
+        ValueError: it raises, changes what it is given, or gives anything but one number of the dtype for each row.
     """
     if function is None:
         return
@@ -304,6 +304,8 @@ def known(name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpe
             f"got {type(error).__name__}: {' '.join(str(error).split())} from {called}, wanted no exception: mend it "
             f"at {place.filename}, line {place.lineno}"
         ) from error
+    if any(x._version for x in given):
+        raise ValueError(f"got a change in place by {called}, wanted its arguments as they were: x = x - 1, not x -= 1")
     got = f"{[*out.shape]} of {out.dtype}" if isinstance(out, Tensor) else repr(out)
     if not isinstance(out, Tensor) or out.shape != shape or out.dtype != dtype:
         raise ValueError(

@@ -28,6 +28,8 @@ def problems_of(node: Any, where: str) -> list[str]:
         return [_missing(node["_target_"], f"{where}._target_")]
     finally:
         logging.disable(logged)
+    if not callable(target):
+        return [f"got {where}._target_={node['_target_']}, which is {target!r}, wanted a class or a function"]
     parameters = inspect.signature(target).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     function = target.__init__ if inspect.isclass(target) else target
@@ -42,7 +44,8 @@ def problems_of(node: Any, where: str) -> list[str]:
         if key not in parameters and not takes_any:
             problems.append(unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(parameters)))
         elif isinstance(value, dict) and "_target_" in value:
-            problems += problems_of(value, f"{where}.{key}") or _kind(value, f"{where}.{key}", hints.get(key))
+            place = f"{where}.{key}"
+            problems += problems_of(value, place) or _kind(value, place, hints.get(key)) or _whole(value, place)
         elif value is None and key in parameters and parameters[key].default is None:
             continue
         elif not fits(value, hints.get(key, Any)):
@@ -61,6 +64,18 @@ def _kind(node: dict, where: str, wanted: Any) -> list[str]:
         return []
     named = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
     return [f"got {where}._target_={node['_target_']}, wanted {named} or a class derived from it"]
+
+
+def _whole(node: dict, where: str) -> list[str]:
+    """Whether what is to be called now has all that it needs, or is to be called later."""
+    target = get_object(node["_target_"])
+    parameters = inspect.signature(target).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    lacking = [name for name in needed if name not in node]
+    if node.get("_partial_") or not lacking or "_args_" in node:
+        return []
+    itself = " or, where the function itself is wanted, _partial_: true" * (not inspect.isclass(target))
+    return [f"got {where}._target_={node['_target_']} without {', '.join(lacking)}, wanted them{itself}"]
 
 
 def _missing(path: str, where: str) -> str:
@@ -123,8 +138,9 @@ def spell(wanted: Any) -> str:
             return f"a list, each {spell(args[0])}"
         return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
     if _built(wanted):
-        ours = collections.abc.Callable not in (wanted, origin)
-        return f"a _target_ that makes a {f'{wanted.__module__}.{wanted.__qualname__}' if ours else 'function'}"
+        if collections.abc.Callable in (wanted, origin):
+            return "a function, {_target_: module.name, _partial_: true}"
+        return f"a _target_ that is {wanted.__module__}.{wanted.__qualname__} or a class derived from it"
     names = {
         int: "an integer",
         float: "a number",

@@ -196,9 +196,9 @@ def test_what_must_be_built_is_asked_for_by_its_target(monkeypatch: pytest.Monke
     assert told(ways=[made, wrong]) == [
         "got agent.ways[1].beta, wanted an argument of bayesrl.propagation.TS1 that exists: there are none"
     ]
-    one = "a _target_ that makes a bayesrl.propagation.TSinf"
+    one = "a _target_ that is bayesrl.propagation.TSinf or a class derived from it"
     assert told(ways=[made, 3], how="f", other=1) == [
         f"got agent.ways={[made, 3]}, wanted a list, each {one}",
-        "got agent.how='f', wanted a _target_ that makes a function or null",
+        "got agent.how='f', wanted a function, {_target_: module.name, _partial_: true} or null",
         f"got agent.other=1, wanted {one}",
     ]

@@ -185,6 +185,7 @@ def raises(*given: Tensor) -> Tensor:
         ("reward", lambda obs, action, after: 3.0, r"got 3.0 from the reward function, called with \[3, 2, 2\] and "),
         ("reward", lambda obs, action: obs[..., 0], "got TypeError: .* from the reward function"),
         ("reward", raises, r"got ArithmeticError: no such place from .*: mend it at .*test_dynamics.py"),
+        ("reward", lambda obs, action, after: after[..., 0].sub_(1).clone(), "got a change in place by"),
         ("terminated", lambda after: after[..., 0], r"got \[3, 2\] of torch.float32 .*, wanted .* of torch.bool"),
         ("terminated", lambda after: after > 0, r"got \[3, 2, 2\] of torch.bool from the terminated function"),
     ],

@@ -317,9 +317,13 @@ def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None
         ("env=pendulum", "agent=pets", "agent.propagation._target_=bayesrl.propagation.TSX"): "did you mean TS1?",
         ("env=pendulum", "agent=pets", "agent.propagation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
         ("env=pendulum", "agent.evaluation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
-        ("env=pendulum", "agent.evaluation=3"): "wanted a _target_ that makes a bayesrl.propagation.TSinf or null",
-        ("env=pendulum", "agent.dynamics.reward=5"): "wanted a _target_ that makes a function or null",
-        ("env=pendulum", "posterior.optimizer=adam"): "wanted a _target_ that makes a function",
+        ("env=pendulum", "agent.evaluation=3"): "wanted a _target_ that is bayesrl.propagation.TSinf or a class",
+        ("env=pendulum", "agent.dynamics.reward=5"): "wanted a function, {_target_: module.name, _partial_: true}",
+        ("env=pendulum", "agent.dynamics.reward={_target_:bayesrl.envs.tensor_continuous.stands}"): (
+            "without obs, action, next_obs, wanted them or, where the function itself is wanted, _partial_: true"
+        ),
+        ("env=pendulum", "agent.dynamics.reward={_target_:math.pi,_partial_:true}"): "wanted a class or a function",
+        ("env=pendulum", "posterior.optimizer=adam"): "wanted a function, {_target_: module.name",
     }.items():
         assert main(["agent=psrl", *words, f"run_dir={tmp_path / 'run'}"]) == 2
         assert told in capsys.readouterr().err
