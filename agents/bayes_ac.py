@@ -134,16 +134,12 @@ class BayesAC(nn.Module):
         return self.step(self.experience.index(self.replay, self.batch_size), smooth) | told
 
     def capture(
-        self,
-        updates: float = math.inf,
-        acts: float = math.inf,
-        say: Callable[[str], None] = print,
-        compile: Callable[..., Callable] = captured,
+        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
     ) -> tuple[bool, bool]:
         """Compile the whole update, where so many of them save more time than that takes; acting is not compiled."""
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.z.device)
         smooth = torch.zeros(len(self.z), self.batch_size, self.spec.actions, device=self.z.device)
-        self.step = compile(self.update, self, index, smooth, name="the update", calls=updates, say=say)
+        self.step = captured(self.update, self, index, smooth, name="the update", calls=updates, say=say)
         return self.step != self.update, False
 
     def update(self, index: Tensor, smooth: Tensor) -> dict[str, Tensor]:

@@ -118,19 +118,15 @@ class BayesDQN(nn.Module):
         return lambda obs: greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.scaling.obs(obs))))
 
     def capture(
-        self,
-        updates: float = math.inf,
-        acts: float = math.inf,
-        say: Callable[[str], None] = print,
-        compile: Callable[..., Callable] = captured,
+        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
     ) -> tuple[bool, bool]:
         """Compile the whole update and acting, where so many calls save more time than that takes; whether it did.
 
-        Acting, once its noise is drawn, and only beside the update, which is for `compile` to do.
+        Acting, once its noise is drawn, and only beside the update.
         """
         z = self.posterior.index(self.posterior.draws, torch.Generator(self.device).manual_seed(0))
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.device)
-        self.step = compile(self.update, self, index, z, name="the update", calls=updates, say=say)
+        self.step = captured(self.update, self, index, z, name="the update", calls=updates, say=say)
         if self.step == self.update:
             return False, False
         E, A = self.spec.num_envs, self.spec.actions

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bayesrl.agent import EnvSpec, Transition
-from bayesrl.capture import captured, kept
+from bayesrl.capture import kept
 from bayesrl.dynamics import Dynamics, signature
 from bayesrl.exploration import Held
 from bayesrl.mpc import MPC
@@ -147,11 +147,7 @@ class PSRL(nn.Module):
         return None
 
     def capture(
-        self,
-        updates: float = math.inf,
-        acts: float = math.inf,
-        say: Callable[[str], None] = print,
-        compile: Callable[..., Callable] = captured,
+        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
     ) -> tuple[bool, bool]:
         """Compile updates and the search, where so many calls save more time than that takes; whether it did.
 
@@ -161,5 +157,5 @@ class PSRL(nn.Module):
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
         acting = self.mpc.capture(z, noisy, acts, say)
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.learned.device)
-        update = self.dynamics.capture(self.replay.gather(index), math.inf if acting else updates, say, compile)
+        update = self.dynamics.capture(self.replay.gather(index), math.inf if acting else updates, say)
         return update, acting and update

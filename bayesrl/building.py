@@ -51,13 +51,8 @@ TOLD = (
 )  # fmt: skip
 
 
-def build(
-    config: DictConfig, run_dir: Path, resuming: bool = False, compile: Callable[..., Callable] | None = None
-) -> Run:
-    """Every part of a run, at its beginning, or where its newest checkpoint left it.
-
-    `compile` takes the place of `bayesrl.capture.captured` for the agent's update.
-    """
+def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
+    """Every part of a run, at its beginning, or where its newest checkpoint left it."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
@@ -98,7 +93,7 @@ def build(
     elif resuming:
         warn(f"{run_dir} has no checkpoint yet: beginning anew")
     step = 0 if state is None else state["step"]
-    config.capture = captured(config, agent, envs, step, compile)
+    config.capture = captured(config, agent, envs, step)
     places.describe(run_dir, config, envs, step)
     worlds = hasattr(agent, "dynamics")
     charts = layout(not worlds, worlds or bool(config.get("imagination")))
@@ -130,9 +125,7 @@ def build(
     return run
 
 
-def captured(
-    config: DictConfig, agent: Agent, envs: Environments, step: int, compile: Callable[..., Callable] | None = None
-) -> bool | str:
+def captured(config: DictConfig, agent: Agent, envs: Environments, step: int) -> bool | str:
     """Compile updates, acting and steps on the device, as wished or where it pays; what `capture` then is."""
     if config.capture is False:
         return False
@@ -143,8 +136,7 @@ def captured(
     steps = math.inf if config.solve else config.steps - step  # a run until solved has no known length
     wished = {True: (math.inf, math.inf), "update": (math.inf, 0)}
     calls = wished.get(config.capture, (steps * config.replay_ratio, steps / envs.env.num_envs))
-    given = {} if compile is None else {"compile": compile}
-    update, acting = agent.capture(*calls, say=tqdm.write, **given)
+    update, acting = agent.capture(*calls, say=tqdm.write)
     if update and isinstance(envs, DeviceEnvironments):
         envs.capture()
     return acting or ("update" if update else False)

@@ -14,7 +14,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from torch.func import functionalize
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
-
-from bayesrl import product
 
 FIRST = 15.0  # how many times as long as tracing a function it takes to compile it for the first time
 LEAST = 5.0  # seconds that compiling takes at the least
@@ -126,13 +123,6 @@ class Captured:
 
         # The compiler's own random numbers are others than torch's, and ten times as slow.
         options = {"size_asserts": False, "alignment_asserts": False, "fallback_random": True}
-        if product.suits(given[0]):
-            product.declare()
-            with ThreadPoolExecutor(1) as beside:  # the graph needs the kernel only to run
-                loaded = beside.submit(product.load)
-                run = inductor(product.rewritten(self.graph, given), given, options=options)
-            if not loaded.exception():
-                return run
         return inductor(self.graph, given, options=options)
 
     def _note(self) -> Path:

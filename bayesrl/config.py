@@ -36,7 +36,6 @@ RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "
 SETTINGS: dict[str, tuple[Any, float | None]] = {
     "steps": (int, 1),
     "seed": (int, 0),
-    "seeds": (int | None, 2),
     "device": (str, None),
     "threads": (int, 1),
     "capture": (bool | typing.Literal["auto", "update"], None),

@@ -170,13 +170,11 @@ class Dynamics(nn.Module):
                     old.lerp_(new, rate)
         return infos[0]
 
-    def capture(
-        self, sample: Sample, calls: float, say: Callable[[str], None], compile: Callable[..., Callable] = captured
-    ) -> bool:
+    def capture(self, sample: Sample, calls: float, say: Callable[[str], None]) -> bool:
         """Compile an update for samples of these shapes, if so many save more time than that takes; whether it did."""
         z = [learner.index(learner.draws, Generator(self.mean.device).manual_seed(0)) for learner in self.learners]
         given = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
-        self.step = compile(self.update, self, *given, name="the update", calls=calls, say=say)
+        self.step = captured(self.update, self, *given, name="the update", calls=calls, say=say)
         return self.step != self.update
 
     @torch.no_grad()

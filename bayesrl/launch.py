@@ -16,7 +16,6 @@ from bayesrl import run_dir as places
 from bayesrl.config import ConfigError
 from bayesrl.evaluation import evaluate as play
 from bayesrl.posteriors import Learner
-from bayesrl.run import Run
 from bayesrl.scaling import Scaling
 
 
@@ -54,19 +53,13 @@ def train(argv: list[str]) -> int:
     if show:
         print(OmegaConf.to_yaml(config, resolve=True))
         return 0
-    if not resuming and config.seeds:
-        from bayesrl import seeds
-
-        return seeds.train(config)
     return train_in(run_dir if resuming else places.fresh(config.run_dir, config.env.id), config, resuming)
 
 
-def train_in(
-    run_dir: Path, config: DictConfig, resuming: bool = False, build: Callable[..., Run] = building.build
-) -> int:
+def train_in(run_dir: Path, config: DictConfig, resuming: bool = False) -> int:
     """Train by a checked configuration; returns 0, or 128 + the signal that ended training early."""
     with places.held(run_dir, new=not resuming):
-        run = build(config, run_dir, resuming)
+        run = building.build(config, run_dir, resuming)
         print(f"run: {run_dir}", flush=True)
         with contextlib.closing(run):
             run.train(config.steps)

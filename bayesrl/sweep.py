@@ -114,8 +114,6 @@ def sweep(argv: list[str]) -> int:
     given = next((w.partition("=")[2].strip("'\"") for w in words if w.startswith("run_dir=")), None)
     combinations = expand([w for w in words if not w.startswith("run_dir=")], dirs)
     configs = checked(combinations, dirs, None if given is None else Path(given))
-    if any(config.seeds for config in configs.values()):
-        raise ConfigError(["got seeds= with --multirun, wanted one of them: 'seed=range(4)' is four runs of a sweep"])
     root = places.fresh(given, "sweep")
     options = [word for place in dirs for word in ("--config-dir", place)]
     members = [Member(configs[name], root / name, [*options, *combinations[name]]) for name in combinations]

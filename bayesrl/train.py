@@ -5,7 +5,6 @@
     Resume    `resume=RUN_DIR steps=40000`; `steps` is the total to reach
     Many runs `--multirun posterior=hypermodel,ensemble 'seed=range(10)' run_dir=SWEEP_DIR`: every combination, each a
               run in SWEEP_DIR, on all cores (`--jobs N`: N at a time); again: finished ones are skipped, others go on
-    Seeds     `seeds=16 run_dir=DIR`: so many runs in one process, from `seed` on, in DIR/seed=0 and so on
     Options   --help (beside other words: of what they choose), --cfg job (print the configuration and stop),
               --config-dir DIR (your own configuration groups)
 

@@ -72,7 +72,7 @@ def train(given: list[str]) -> None:
     if resumed:
         kept = [word for word in words if not word.startswith("steps=")]
         assert launch.command([*kept, "steps=310"], launch.train) == 0
-    elif not config.seeds and OmegaConf.select(config, "agent.n_step") is not None:  # compiling and planning take long
+    elif OmegaConf.select(config, "agent.n_step") is not None:  # compiling and planning take long
         budget = {key: value for key, value in SMALL.items() if OmegaConf.select(config, key) is not None}
         kept = [word for word in given if word.partition("=")[0] not in budget]
         assert launch.command([*kept, *(f"{key}={value}" for key, value in budget.items())], launch.train) == 0
