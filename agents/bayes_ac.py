@@ -18,14 +18,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bayesrl.actors import Actors
-from bayesrl.agent import EnvSpec, Forecast, Transition
-from bayesrl.capture import captured
-from bayesrl.imagination import Experience
+from bayesrl.compilation.capture import captured
 from bayesrl.posteriors import Batch, Learner, Posterior
-from bayesrl.replay import Replay
-from bayesrl.scaling import Scaling
-from bayesrl.td import Polyak, bellman
+from bayesrl.rl.normalization import Scaling
+from bayesrl.rl.policies import Actors
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.td import Polyak, bellman
+from bayesrl.rl.types import EnvSpec, Forecast, Transition
+from bayesrl.world_models.imagination import Experience
 
 
 def critic(spec: EnvSpec) -> tuple[tuple[int, ...], int]:

@@ -15,15 +15,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bayesrl.agent import EnvSpec, Forecast, Transition
-from bayesrl.capture import captured, kept
-from bayesrl.exploration import Exploration, Thompson
-from bayesrl.history import follow
-from bayesrl.imagination import Experience
+from bayesrl.compilation.capture import captured, kept
 from bayesrl.posteriors import Batch, Learner
-from bayesrl.replay import Replay
-from bayesrl.scaling import Scaling
-from bayesrl.td import Polyak, bellman, double_q, greedy
+from bayesrl.rl.exploration import Exploration, Thompson
+from bayesrl.rl.normalization import Scaling
+from bayesrl.rl.observation_windows import follow
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.td import Polyak, bellman, double_q, greedy
+from bayesrl.rl.types import EnvSpec, Forecast, Transition
+from bayesrl.world_models.imagination import Experience
 
 
 class BayesDQN(nn.Module):

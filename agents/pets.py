@@ -14,13 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bayesrl.agent import EnvSpec
 from bayesrl.agents.psrl import PSRL
-from bayesrl.dynamics import Dynamics
-from bayesrl.mpc import MPC
-from bayesrl.planning import Planner
 from bayesrl.posteriors import Learner
-from bayesrl.propagation import TSinf
+from bayesrl.rl.types import EnvSpec
+from bayesrl.world_models.dynamics import Dynamics
+from bayesrl.world_models.mpc import MPC
+from bayesrl.world_models.planners import Planner
+from bayesrl.world_models.propagation import TSinf
 
 
 class PETS(PSRL):

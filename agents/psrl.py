@@ -15,17 +15,17 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.agent import EnvSpec, Transition
-from bayesrl.capture import kept
-from bayesrl.dynamics import Dynamics, signature
-from bayesrl.exploration import Held
-from bayesrl.mpc import MPC
-from bayesrl.planning import ImprovedCEM, Planner
+from bayesrl.compilation.capture import kept
 from bayesrl.posteriors import Learner
-from bayesrl.prequential import Foreseen
-from bayesrl.propagation import TSinf
-from bayesrl.replay import Replay
-from bayesrl.td import greedy
+from bayesrl.rl.exploration import Held
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.td import greedy
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.world_models.dynamics import Dynamics, signature
+from bayesrl.world_models.mpc import MPC
+from bayesrl.world_models.multi_step import Foreseen, predicted
+from bayesrl.world_models.planners import ImprovedCEM, Planner
+from bayesrl.world_models.propagation import TSinf
 
 
 class PSRL(nn.Module):
@@ -135,7 +135,7 @@ class PSRL(nn.Module):
             rows = torch.arange(since, replay.rows, device=self.learned.device) % replay.T
             index = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
             told = {f"model/{name}": value for name, value in self.dynamics.score(replay.gather(index)).items()}
-            ahead, self.foreseen = self.dynamics.ahead(replay, since)
+            ahead, self.foreseen = predicted(self.dynamics, replay, since)
             told |= {f"ahead/{name}": value for name, value in ahead.items()}
         info = self.dynamics.fit(replay, self.updates, self.batch_size)
         self.learned.fill_(replay.rows)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.agent import EnvSpec, Forecast, Transition
-from bayesrl.td import greedy
+from bayesrl.rl.td import greedy
+from bayesrl.rl.types import EnvSpec, Forecast, Transition
 
 
 class TabularPSRL(nn.Module):

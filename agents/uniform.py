@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.agent import EnvSpec, Transition
+from bayesrl.rl.types import EnvSpec, Transition
 
 
 class Uniform(nn.Module):

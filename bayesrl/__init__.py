@@ -6,14 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bayesrl.policy import Policy
+    from bayesrl.deployment.policy import Policy
 
 __version__ = "0.1.0"
-
-# In a bare checkout `agents`, `envs` and `configs` lie beside this package; an installed one has them inside.
-_checkout = Path(__file__).resolve().parent.parent
-if (_checkout / "pyproject.toml").is_file() and (_checkout / "agents").is_dir():
-    __path__.append(str(_checkout))
 
 
 def load(run_dir: str | Path, device: str = "cpu") -> Policy:
@@ -25,8 +20,8 @@ def load(run_dir: str | Path, device: str = "cpu") -> Policy:
     Builds no environment and no replay memory.
 
     Raises:
-        bayesrl.checkpoint.CheckpointError: no run of bayesrl.train, or one whose files are missing or cut short.
+        bayesrl.training.checkpoint.CheckpointError: no run, or one whose files are missing or damaged.
     """
-    from bayesrl import building
+    from bayesrl.experiment import build
 
-    return building.policy(Path(run_dir), device)
+    return build.policy(Path(run_dir), device)

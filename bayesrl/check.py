@@ -17,9 +17,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
         return 0 if argv else 2
-    from bayesrl import launch
+    from bayesrl.experiment import cli
 
-    return launch.command(argv, check)
+    return cli.command(argv, check)
 
 
 def check(argv: list[str]) -> int:
@@ -30,10 +30,10 @@ def check(argv: list[str]) -> int:
     """
     from omegaconf import OmegaConf
 
-    from bayesrl import building, config, launch
-    from bayesrl.envs.findings import findings
+    from bayesrl.envs.checker.report import findings
+    from bayesrl.experiment import build, cli, config
 
-    dirs, words, _ = launch.options(argv)
+    dirs, words, _ = cli.options(argv)
     if len(ids := [word for word in words if "=" not in word]) > 1:
         raise config.ConfigError([f"got {' '.join(ids)}, wanted one environment: check them one by one"])
     words = [word if "=" in word else f"env.id={word}" for word in words]
@@ -41,7 +41,7 @@ def check(argv: list[str]) -> int:
     env: dict = OmegaConf.to_container(loaded.env, resolve=True)  # type: ignore[assignment]
     print(env["id"])
     plain = (env[key] for key in ("num_envs", "kwargs", "imports", "vectorization"))
-    for what, finding in findings(building.environment(loaded), *plain):
+    for what, finding in findings(build.environment(loaded), *plain):
         print(f"    {what:14}{finding}", flush=True)
     print("all is well")
     return 0

@@ -14,9 +14,24 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
         return 0 if argv else 2
-    from bayesrl import launch
+    from bayesrl.experiment.cli import command
 
-    return launch.command(argv, launch.evaluate)
+    return command(argv, evaluate)
+
+
+def evaluate(argv: list[str]) -> int:
+    """Evaluate from command-line words."""
+    from bayesrl.experiment import build
+    from bayesrl.experiment.cli import whole_numbers, words_of
+    from bayesrl.training.evaluation import evaluate as play
+
+    words = words_of(argv, {"run": "", "episodes": "100", "seed": "0", "device": "auto"})
+    episodes, seed = whole_numbers(words, episodes=1, seed=0)
+    config, agent, envs, step = build.trained(words, min(episodes, 10))
+    result = play(agent, envs, episodes, seed)
+    envs.env.close()
+    print(f"{config.env.id}: greedy return of {result.played} at {step:,} transitions: {result.told()}")
+    return 0
 
 
 if __name__ == "__main__":

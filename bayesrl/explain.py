@@ -20,6 +20,7 @@ What a posterior does not have is left out, and said so. Exit code 2, with one s
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,9 +29,55 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
         return 0 if argv else 2
-    from bayesrl import launch
+    from bayesrl.experiment.cli import command
 
-    return launch.command(argv, launch.explain)
+    return command(argv, explain)
+
+
+def explain(argv: list[str]) -> int:
+    """Explain from command-line words."""
+    import torch
+
+    from bayesrl.experiment import build
+    from bayesrl.experiment.cli import whole_numbers, words_of
+    from bayesrl.experiment.config import ConfigError
+    from bayesrl.posteriors import Learner
+    from bayesrl.reporting import explanation
+    from bayesrl.rl.normalization import Scaling
+
+    defaults = {"states": "512", "draws": "100", "seed": "0", "episodes": "0", "device": "auto", "names": "", "out": ""}
+    words = words_of(argv, {"run": "", **defaults})
+    states, draws, seed, episodes = whole_numbers(words, states=2, draws=2, seed=0, episodes=0)
+    config, agent, envs, step = build.trained(words, max(1, min(episodes, 10)), memory=True)
+    posterior, scaling, replay = (getattr(agent, name, None) for name in ("posterior", "scaling", "replay"))
+    if not (isinstance(posterior, Learner) and isinstance(scaling, Scaling) and replay is not None):
+        kind = config.agent["_target_"]
+        raise ConfigError([f"got a run of {kind}, wanted an agent with a posterior, a replay and a scaling: bayes_dqn"])
+    names = explanation.feature_names(envs.env.single_observation_space)
+    if words["names"]:
+        given = words["names"].strip("[]").split(",")
+        if len(given) != len(names):
+            raise ConfigError(
+                [f"got {len(given)} names, wanted {len(names)}, one for each feature: {', '.join(names)}"]
+            )
+        names = given
+    obs, mask = explanation.states(replay, states, torch.Generator().manual_seed(seed))
+    x, unit = scaling.obs(obs), float(scaling.scale)
+    out = explanation.explain(posterior, x, names, envs.spec.categories, draws, seed, unit, mask)
+    if episodes:
+        out = explanation.pruned_returns(out, agent, envs, episodes, seed)
+    envs.env.close()
+    about = {"run": words["run"], "transitions": step, "states": len(obs), "draws": draws, "seed": seed}
+    place = Path(words["out"] or Path(words["run"]) / "explain")
+    place.mkdir(parents=True, exist_ok=True)
+    for name, text in {**out.figures(), "explain.json": out.json(**about)}.items():
+        (place / name).write_text(text)
+    print(
+        f"{config.env.id} at {step:,} transitions: change of Q at the greedy action over {len(obs)} remembered states "
+        f"and {draws} draws, in return units"
+    )
+    print("\n".join([out.table(), *out.left_out, f"written to {place}"]))
+    return 0
 
 
 if __name__ == "__main__":

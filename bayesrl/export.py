@@ -25,9 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
         return 0 if argv else 2
-    from bayesrl import launch
+    from bayesrl.experiment import cli
 
-    return launch.command(argv, export)
+    return cli.command(argv, export)
 
 
 def export(argv: list[str]) -> int:
@@ -36,11 +36,12 @@ def export(argv: list[str]) -> int:
     Raises:
         ConfigError, CheckpointError, ExportError: what is wrong, or which part cannot be exported.
     """
-    from bayesrl import building, graph, launch
-    from bayesrl.config import ConfigError
+    from bayesrl.deployment import serialize as graph
+    from bayesrl.experiment import build, cli
+    from bayesrl.experiment.config import ConfigError
 
-    words = launch.words_of(argv, {"run": "", "format": "onnx", "draws": "0", "seed": "0", "out": ""})
-    draws, seed = launch.whole_numbers(words, draws=0, seed=0)
+    words = cli.words_of(argv, {"run": "", "format": "onnx", "draws": "0", "seed": "0", "out": ""})
+    draws, seed = cli.whole_numbers(words, draws=0, seed=0)
     form = words["format"]
     if form not in graph.FORMS:
         raise ConfigError([f"got format={form}, wanted one of {', '.join(graph.FORMS)}"])
@@ -51,7 +52,7 @@ def export(argv: list[str]) -> int:
         )
     if not words["run"]:
         raise ConfigError(["got no run, wanted run=RUN_DIR, a directory that bayesrl.train made"])
-    policy = building.policy(Path(words["run"]))
+    policy = build.policy(Path(words["run"]))
     path = Path(words["out"] or Path(words["run"]) / {"onnx": "policy.onnx", "torch": "policy.pt2"}[form])
     check = graph.write(policy.agent, policy.spec, path, form, draws, seed)
     what = f"{draws} draws" if draws else "the posterior mean"

@@ -27,9 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
         return 0 if argv else 2
-    from bayesrl import launch
+    from bayesrl.experiment import cli
 
-    return launch.command(argv, new)
+    return cli.command(argv, new)
 
 
 def new(argv: list[str]) -> int:
@@ -38,7 +38,7 @@ def new(argv: list[str]) -> int:
     Raises:
         ConfigError: a kind that there is not, a name that cannot be used, files that are there already.
     """
-    from bayesrl.config import ConfigError
+    from bayesrl.experiment.config import ConfigError
 
     if len(argv) != 2 or argv[0] not in KINDS:
         raise ConfigError([f"got {' '.join(argv)}, wanted one of {', '.join(f'{kind} NAME' for kind in KINDS)}"])

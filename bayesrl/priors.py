@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 
 
 class Prior(nn.Module):

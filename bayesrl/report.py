@@ -28,13 +28,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesrl import runs as records
-from bayesrl.checkpoint import replace
-from bayesrl.comparison import RETURN, TAGS, Comparison, Group
-from bayesrl.config import ConfigError
-from bayesrl.logger import write_bands
-from bayesrl.page import page
-from bayesrl.runs import RunRecord, SkipError
+from bayesrl.experiment.config import ConfigError
+from bayesrl.reporting import results as records
+from bayesrl.reporting.comparison import RETURN, TAGS, Comparison, Group
+from bayesrl.reporting.html import page
+from bayesrl.reporting.results import RunRecord, SkipError
+from bayesrl.training.checkpoint import replace
+from bayesrl.training.logger import write_bands
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,9 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
         return 0 if argv else 2
-    from bayesrl import launch
+    from bayesrl.experiment import cli
 
-    return launch.command(argv, report)
+    return cli.command(argv, report)
 
 
 def report(argv: list[str]) -> int:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bayesrl.history import window
-from bayesrl.network import Network, cnn, mlp, recurrent
+from bayesrl.networks.builders import cnn, mlp, recurrent
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, Learner, Posterior
+from bayesrl.rl.observation_windows import window
 
 
 class DrawsContract:

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if any(arg in ("-h", "--help") for arg in argv):
-        from bayesrl import config
+        from bayesrl.experiment import config
 
         words = [arg for arg in argv if not arg.startswith("-")]
         try:
@@ -32,13 +32,13 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         return 0
     print("bayesrl: loading", end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
-    from bayesrl import launch
+    from bayesrl.experiment import cli, single_run
 
     if any(arg in ("-m", "--multirun") for arg in argv):
-        from bayesrl import sweep
+        from bayesrl.experiment import multirun
 
-        return launch.command(argv, sweep.sweep)
-    return launch.command(argv, launch.train)
+        return cli.command(argv, multirun.sweep)
+    return cli.command(argv, single_run.train)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
         return 0 if argv else 2
-    from bayesrl import launch
+    from bayesrl.experiment import cli
 
-    return launch.command(argv, watch)
+    return cli.command(argv, watch)
 
 
 def watch(argv: list[str]) -> int:
@@ -49,15 +49,15 @@ def watch(argv: list[str]) -> int:
     Raises:
         ConfigError, CheckpointError, EnvError, ScreenError: what is wrong, or missing here.
     """
-    from bayesrl import building, launch
-    from bayesrl.config import ConfigError
-    from bayesrl.episode import play
-    from bayesrl.frames import Frames
-    from bayesrl.run_dir import stored
-    from bayesrl.screens import Film, Terminal, Window, has_display
+    from bayesrl.deployment.episode import play
+    from bayesrl.deployment.frames import Frames
+    from bayesrl.deployment.viewers import Film, Terminal, Window, has_display
+    from bayesrl.experiment import build, cli
+    from bayesrl.experiment.config import ConfigError
+    from bayesrl.experiment.run_directory import stored
 
-    words = launch.words_of(argv, DEFAULTS)
-    episodes, seed, steps, fps = launch.whole_numbers(words, episodes=1, seed=0, steps=1, fps=0)
+    words = cli.words_of(argv, DEFAULTS)
+    episodes, seed, steps, fps = cli.whole_numbers(words, episodes=1, seed=0, steps=1, fps=0)
     for key, choices in (("mode", ("auto", "window", "video", "terminal")), ("draw", ("mean", "thompson"))):
         if words[key] not in choices:
             raise ConfigError([f"got {key}={words[key]}, wanted one of {', '.join(choices)}"])
@@ -70,8 +70,8 @@ def watch(argv: list[str]) -> int:
         mode = "video" if words["out"] else "window" if has_display() else "terminal"
     if mode == "video":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments that draw by pygame look for no display
-    policy, config = building.policy(run_dir, words["device"]), stored(run_dir)
-    with contextlib.closing(building.watched(config, pictures=mode != "terminal")) as env:
+    policy, config = build.policy(run_dir, words["device"]), stored(run_dir)
+    with contextlib.closing(build.watched(config, pictures=mode != "terminal")) as env:
         names = words["names"].strip("[]").split(",") if words["names"] else meanings(env)
         if names and policy.spec.bounds is None and len(names) != policy.spec.actions:
             raise ConfigError([f"got {len(names)} names, wanted {policy.spec.actions}, one for each action"])

@@ -5,36 +5,37 @@ Importing this package registers the ids in `OURS`, such as `bayesrl/DeepSea-v0`
 
 import gymnasium as gym
 
-from bayesrl.envs.bandits import LinearBandit, LinearBanditVector, LogisticBandit, LogisticBanditVector
-from bayesrl.envs.catch import Catch
-from bayesrl.envs.check import EnvError, check
-from bayesrl.envs.deep_sea import DeepSea, DeepSeaVector
-from bayesrl.envs.make import make
-from bayesrl.envs.memory import Memory
-from bayesrl.envs.noisy_features import NoisyFeatures
-from bayesrl.envs.river_swim import RiverSwim
-from bayesrl.envs.single import single
+from bayesrl.envs.checker.check import check
+from bayesrl.envs.errors import EnvError
+from bayesrl.envs.snapshot import capture, restore
 from bayesrl.envs.spaces import Layout, flatten, layout
-from bayesrl.envs.state import capture, restore
-from bayesrl.envs.tensor_classic import (
+from bayesrl.envs.tasks.bandits import LinearBandit, LinearBanditVector, LogisticBandit, LogisticBanditVector
+from bayesrl.envs.tasks.catch import Catch
+from bayesrl.envs.tasks.deep_sea import DeepSea, DeepSeaVector
+from bayesrl.envs.tasks.memory import Memory
+from bayesrl.envs.tasks.noisy_features import NoisyFeatures
+from bayesrl.envs.tasks.river_swim import RiverSwim
+from bayesrl.envs.tasks.tensor_classic import (
     TensorAcrobot,
     TensorCartPole,
     TensorContinuousMountainCar,
     TensorMountainCar,
     TensorPendulum,
 )
-from bayesrl.envs.tensor_continuous import (
+from bayesrl.envs.tasks.tensor_continuous import (
     CartPoleSwingUp,
     ContinuousCartPole,
     NoisyPendulum,
     SparseCartPoleSwingUp,
     SparsePendulum,
 )
-from bayesrl.envs.tensor_env import DEVICE, Numpy, Single, TensorEnv, normal
-from bayesrl.envs.tensor_tabular import TensorDeepSea, TensorRiverSwim
-from bayesrl.envs.wheel import Wheel, WheelVector
-from bayesrl.envs.worker import WorkerError
-from bayesrl.envs.workers import Workers
+from bayesrl.envs.tasks.tensor_tabular import TensorDeepSea, TensorRiverSwim
+from bayesrl.envs.tasks.wheel import Wheel, WheelVector
+from bayesrl.envs.vector.make import make
+from bayesrl.envs.vector.single import single
+from bayesrl.envs.vector.tensor_env import DEVICE, Numpy, Single, TensorEnv, normal
+from bayesrl.envs.vector.worker import WorkerError
+from bayesrl.envs.vector.workers import Workers
 from bayesrl.envs.wrappers import FrameStack, ScaleReward, Wrapped
 
 __all__ = [
@@ -81,7 +82,7 @@ for _id, (_one, _vector, _limit) in OURS.items():
     if _id not in gym.registry:
         gym.register(
             _id,
-            entry_point=None if _one is None else f"bayesrl.envs.{_one}",
-            vector_entry_point=None if _vector is None else f"bayesrl.envs.{_vector}",
+            entry_point=None if _one is None else f"bayesrl.envs.tasks.{_one}",
+            vector_entry_point=None if _vector is None else f"bayesrl.envs.tasks.{_vector}",
             max_episode_steps=_limit,
         )

@@ -18,9 +18,9 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from numpy import ndarray
 
-from bayesrl.envs.check import EnvError, is_env
-from bayesrl.envs.make import takes
-from bayesrl.envs.single import EnvId, find, guarded, name_of, single, tensor_version
+from bayesrl.envs.errors import EnvError, is_env
+from bayesrl.envs.vector.make import takes
+from bayesrl.envs.vector.single import EnvId, find, guarded, name_of, single, tensor_version
 
 
 @dataclass(frozen=True)

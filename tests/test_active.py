@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from bayesrl.active import greedy, highest, query
 from bayesrl.likelihoods import Categorical, Gaussian
-from bayesrl.network import mlp
+from bayesrl.metrics.active_learning import greedy, highest, query
+from bayesrl.networks import mlp
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Hypermodel, Posterior
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bayesrl.actors import Actors
+from bayesrl.rl.policies import Actors
 
 torch.manual_seed(0)
 

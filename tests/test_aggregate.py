@@ -7,7 +7,7 @@ Obtained once from rliable 1.2.0 (arch 7.2.0): `metrics` on the scores below, an
 import numpy as np
 import pytest
 
-from bayesrl.aggregate import improvement, iqm, mean, median, profile, resamples
+from bayesrl.metrics.bootstrap import improvement, iqm, mean, median, profile, resamples
 
 X = np.array([[20.6, 7.0, 12.8], [25.4, 21.7, -6.8], [12.5, 1.5, 2.0], [7.1, 4.4, 17.5], [10.6, 4.2, 7.4]]).T.ravel()
 Y = np.array([[25.4, 14.9, -2.1], [3.1, -8.5, -25.5], [6.5, 8.6, -7.4], [22.7, -14.5, 0.5]]).T.ravel()

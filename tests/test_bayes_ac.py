@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from bayesrl import load
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_ac import BayesAC, critic
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.posteriors import Dropout, Ensemble, FullRank, Hypermodel, LastLayer, MeanField, Point
+from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.train import main
 
 SPEC = EnvSpec((3,), torch.float32, 2, 4, bounds=((-1, -1), (1, 1)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bayesrl.calibration import (
+from bayesrl.metrics.calibration import (
     ReturnCalibration,
     auroc,
     brier_score,

@@ -9,12 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bayesrl import capture
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.capture import Captured, captured, replayed
-from bayesrl.exploration import EpsilonGreedy, OptimisticIndexSampling
-from bayesrl.network import mlp
+from bayesrl.compilation import capture
+from bayesrl.compilation.capture import Captured, captured, replayed
+from bayesrl.networks import mlp
 from bayesrl.posteriors import (
     SGMCMC,
     ConcreteDropout,
@@ -29,6 +27,8 @@ from bayesrl.posteriors import (
     MeanField,
     Point,
 )
+from bayesrl.rl.exploration import EpsilonGreedy, OptimisticIndexSampling
+from bayesrl.rl.types import EnvSpec, Transition
 
 POSTERIORS: dict[str, Callable[..., Learner]] = {
     "point": Point, "hypermodel": Hypermodel, "linear hypermodel": partial(Hypermodel, noise=0.0, temperature=0.0),

@@ -6,9 +6,9 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from bayesrl import config
 from bayesrl.check import main
 from bayesrl.envs import EnvError, make, single
+from bayesrl.experiment import config
 
 MODULE = """
 import random

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bayesrl.agent import EnvSpec, Transition
-from bayesrl.checkpoint import FORMAT, CheckpointError, Checkpoints, read, replace, write
-from bayesrl.replay import Replay
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.training.checkpoint import FORMAT, CheckpointError, Checkpoints, read, replace, write
 
 
 def replay() -> Replay:

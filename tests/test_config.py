@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from bayesrl import config
-from bayesrl.config import ConfigError, load, resumed
-from bayesrl.propagation import TSinf
-from bayesrl.targets import fits, problems_of, spell
+from bayesrl.experiment import config
+from bayesrl.experiment.config import ConfigError, load, resumed
+from bayesrl.experiment.signatures import fits, problems_of, spell
+from bayesrl.world_models.propagation import TSinf
 
 
 def problems(*words: str) -> list[str]:
@@ -68,7 +68,10 @@ def test_all_problems_at_once() -> None:
         ("workers.overlap=1", "wanted one of auto, true, false"),
         ("agent._target_=bayesrl.nowhere", "wanted a name of bayesrl that exists"),
         ("agent._target_=nowhere.Agent", "wanted something that can be imported: ModuleNotFoundError"),
-        ("planner._target_=bayesrl.planning.CEMS", "wanted a name of bayesrl.planning that exists: did you mean CEM?"),
+        (
+            "planner._target_=bayesrl.world_models.planners.CEMS",
+            "wanted a name of bayesrl.world_models.planners that exists: did you mean CEM?",
+        ),
         ("log.every.often=3", "wanted a setting that exists"),
     ],
 )
@@ -83,7 +86,10 @@ def test_open_dictionaries_take_new_keys() -> None:
 
 def test_arguments_that_no_file_mentions_are_known_by_the_signature() -> None:
     assert load(["solve.every=7"]).solve == {"every": 7}
-    assert "got network.depth, wanted an argument of bayesrl.network.mlp that exists" in problems("network.depth=3")[0]
+    assert (
+        "got network.depth, wanted an argument of bayesrl.networks.builders.mlp that exists"
+        in problems("network.depth=3")[0]
+    )
 
 
 def test_further_checks_are_made_of_sound_configurations_only() -> None:
@@ -182,7 +188,10 @@ class Judge(TSinf):
 
 def test_what_must_be_built_is_asked_for_by_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "judges", SimpleNamespace(Judge=Judge))
-    made, wrong = {"_target_": "bayesrl.propagation.TS1"}, {"_target_": "bayesrl.propagation.TS1", "beta": 1}
+    made, wrong = (
+        {"_target_": "bayesrl.world_models.propagation.TS1"},
+        {"_target_": "bayesrl.world_models.propagation.TS1", "beta": 1},
+    )
 
     def told(**arguments: object) -> list[str]:
         return problems_of({"_target_": "judges.Judge", **arguments}, "agent")
@@ -194,9 +203,9 @@ def test_what_must_be_built_is_asked_for_by_its_target(monkeypatch: pytest.Monke
         == []
     )
     assert told(ways=[made, wrong]) == [
-        "got agent.ways[1].beta, wanted an argument of bayesrl.propagation.TS1 that exists: there are none"
+        "got agent.ways[1].beta, wanted an argument of bayesrl.world_models.propagation.TS1 that exists: there are none"
     ]
-    one = "a _target_ that is bayesrl.propagation.TSinf or a class derived from it"
+    one = "a _target_ that is bayesrl.world_models.propagation.TSinf or a class derived from it"
     assert told(ways=[made, 3], how="f", other=1) == [
         f"got agent.ways={[made, 3]}, wanted a list, each {one}",
         "got agent.how='f', wanted a function, {_target_: module.name, _partial_: true} or null",

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from bayesrl.diagnostics import ess_bulk, ess_tail, psis, rhat, sbc_chi2, sbc_ranks
+from bayesrl.metrics.diagnostics import ess_bulk, ess_tail, psis, rhat, sbc_chi2, sbc_ranks
 
 # --- simulation-based calibration ------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bayesrl.network import Network, mlp
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, ConcreteDropout, Dropout, Learner
 from bayesrl.priors import Isotropic
 from bayesrl.testing import Double, Indices, PosteriorContract, Sequences

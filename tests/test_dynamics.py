@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bayesrl.agent import EnvSpec, Transition
-from bayesrl.dynamics import Dynamics, signature, tempered
 from bayesrl.likelihoods import Categorical, Gaussian, Heteroscedastic, Likelihood, WithFlag
-from bayesrl.network import Network, mlp
+from bayesrl.metrics.one_step import score
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, Ensemble, FullRank, Hypermodel, MeanField, Point, Posterior
-from bayesrl.prequential import ahead, pieces, score
-from bayesrl.replay import Replay
-from bayesrl.worlds import Imagined
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.world_models.dynamics import Dynamics, Imagined, signature, tempered
+from bayesrl.world_models.multi_step import ahead, pieces
 
 SPEC = EnvSpec((2,), torch.float32, 1, bounds=((-2.0,), (2.0,)))
 DISCRETE = EnvSpec((2,), torch.float32, 3)

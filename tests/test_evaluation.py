@@ -6,8 +6,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_rollout import Counting, Idle
 
-from bayesrl.environments import Environments
-from bayesrl.evaluation import Evaluation, evaluate
+from bayesrl.training.evaluation import Evaluation, evaluate
+from bayesrl.training.vector_env import Environments
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -52,6 +52,6 @@ def test_the_first_episode_is_kept(mode, monkeypatch):
     first = evaluate(Idle(), Environments(vector), 4, seed=0).first
     assert first.seen.tolist() == [[0], [1], [2]] and first.reward.tolist() == [1, 2, 3]
     assert first.action.shape == (3,) and first.terminated
-    monkeypatch.setattr("bayesrl.evaluation.LONGEST", 2)
+    monkeypatch.setattr("bayesrl.training.evaluation.LONGEST", 2)
     first = evaluate(Idle(), Environments(vector), 4, seed=0).first
     assert first.reward.tolist() == [1, 2] and not first.terminated

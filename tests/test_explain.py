@@ -13,16 +13,16 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from test_resume import TINY
 
 from bayesrl import explain
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.envs import DeepSea, flatten
-from bayesrl.explanation import explain as report
-from bayesrl.explanation import feature_names, states
-from bayesrl.figures import Curve, Scale, bars, curves, heat, histograms
-from bayesrl.interpretation import Band, Histogram
-from bayesrl.network import cnn, mlp, recurrent
+from bayesrl.metrics.attribution import Band, Histogram
+from bayesrl.networks import cnn, mlp, recurrent
+from bayesrl.plotting.svg import Curve, Scale, bars, curves, heat, histograms
 from bayesrl.posteriors import Ensemble, Hypermodel, MeanField, Point, Posterior
 from bayesrl.priors import ARD
-from bayesrl.replay import Replay
+from bayesrl.reporting.explanation import explain as report
+from bayesrl.reporting.explanation import feature_names, states
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.train import main
 
 NAMES = ["seen", "ignored", "also"]

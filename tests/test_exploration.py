@@ -5,9 +5,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from bayesrl.exploration import EpsilonGreedy, OptimisticIndexSampling, Thompson
 from bayesrl.likelihoods import Gaussian
 from bayesrl.posteriors import Posterior
+from bayesrl.rl.exploration import EpsilonGreedy, OptimisticIndexSampling, Thompson
 
 
 class Lines(Posterior):

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from bayesrl.likelihoods import Categorical, Gaussian, Heteroscedastic, Histogram
-from bayesrl.network import Network, cnn, mlp, recurrent
+from bayesrl.networks import cnn, mlp, recurrent
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Point
-from bayesrl.posteriors.fit import Data, predictive_nll
+from bayesrl.posteriors.data import Data, predictive_nll
 
 
 def small(outputs: int = 1, shape: tuple[int, ...] = (1,), size: int = 1) -> Network:

@@ -8,13 +8,13 @@ import torch
 from test_resume import TINY, train
 
 import bayesrl
-from bayesrl import export, graph
-from bayesrl.agent import EnvSpec
+from bayesrl import export
 from bayesrl.agents.bayes_dqn import BayesDQN
 from bayesrl.agents.uniform import Uniform
-from bayesrl.graph import ExportError, compared, decision, examples, write
+from bayesrl.deployment import serialize as graph
+from bayesrl.deployment.serialize import ExportError, compared, decision, examples, write
 from bayesrl.likelihoods import Categorical, Histogram
-from bayesrl.network import cnn, mlp, recurrent
+from bayesrl.networks import cnn, mlp, recurrent
 from bayesrl.posteriors import (
     SGMCMC,
     ConcreteDropout,
@@ -28,7 +28,8 @@ from bayesrl.posteriors import (
     LowRank,
     MeanField,
     Point,
-)  # fmt: skip
+)
+from bayesrl.rl.types import EnvSpec
 
 SPEC = EnvSpec((4,), torch.float32, 3)
 POSTERIORS = [
@@ -124,7 +125,7 @@ def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:
             return super().forward(x) * float(x.sum())  # looks at the data
 
     torch.manual_seed(0)
-    agent = agent_of(SPEC, Point(bayesrl.network.Network(Odd(4, 4), 3)))
+    agent = agent_of(SPEC, Point(bayesrl.networks.network.Network(Odd(4, 4), 3)))
     with pytest.raises(ExportError, match=r"got the network, which cannot be written as torch \(.+\), wanted"):
         write(agent, SPEC, tmp_path / "policy.pt2", "torch")
     linear = agent_of(SPEC, LaplaceDiagonal(mlp((4,), 3, hidden=[8], prior=[4])))  # draws by reverse mode

@@ -13,18 +13,18 @@ from test_rollout import Idle
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bayesrl.agent import Forecast
 from bayesrl.agents.bayes_dqn import BayesDQN
 from bayesrl.agents.uniform import Uniform
-from bayesrl.environments import Environments
-from bayesrl.envs.memory import Memory
-from bayesrl.evaluation import evaluate
-from bayesrl.history import follow, window
-from bayesrl.modules import GRU, MinGRU
-from bayesrl.network import mlp, recurrent
+from bayesrl.envs.tasks.memory import Memory
+from bayesrl.networks import mlp, recurrent
+from bayesrl.networks.layers import GRU, MinGRU
 from bayesrl.posteriors import Hypermodel, Point
-from bayesrl.rollout import Rollout
-from bayesrl.tracker import Tracker
+from bayesrl.rl.observation_windows import follow, window
+from bayesrl.rl.types import Forecast
+from bayesrl.training.evaluation import evaluate
+from bayesrl.training.monitor import Tracker
+from bayesrl.training.rollout import Rollout
+from bayesrl.training.vector_env import Environments
 
 W = 4
 

@@ -10,17 +10,16 @@ import torch
 from test_resume import TINY, checkpoint, metrics, resume, same, train
 from torch import Tensor
 
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_ac import BayesAC
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.capture import Captured
-from bayesrl.config import ConfigError, load
-from bayesrl.dynamics import Dynamics, signature
-from bayesrl.imagination import Imagination, Steps
+from bayesrl.compilation.capture import Captured
+from bayesrl.experiment.config import ConfigError, load
 from bayesrl.likelihoods import Heteroscedastic, WithFlag
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.posteriors import Ensemble, Hypermodel, Learner
-from bayesrl.worlds import Imagined, Worlds
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.world_models.dynamics import Dynamics, Imagined, Worlds, signature
+from bayesrl.world_models.imagination import Imagination, Steps
 
 E, D = 2, 2
 DISCRETE = EnvSpec((D,), torch.float32, 3, E)

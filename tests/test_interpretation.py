@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bayesrl.interpretation import (
+from bayesrl.likelihoods import Gaussian
+from bayesrl.metrics.attribution import (
     Moments,
     ard,
     band,
@@ -21,8 +22,7 @@ from bayesrl.interpretation import (
     pruned,
     pruning,
 )
-from bayesrl.likelihoods import Gaussian
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.posteriors import Ensemble, Hypermodel, Point, Posterior, WeightSpace
 from bayesrl.priors import ARD
 

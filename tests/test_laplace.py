@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.functional import hessian
 
 from bayesrl.likelihoods import Categorical, Gaussian, Heteroscedastic, Histogram, LearnedGaussian, Likelihood, StudentT
-from bayesrl.network import Network, mlp
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, LaplaceDiagonal, LaplaceLastLayer, Learner
 from bayesrl.posteriors.laplace import Laplace, curvature
 from bayesrl.priors import ARD, FanIn, Isotropic

@@ -12,7 +12,8 @@ from torch.distributions import Gamma, MultivariateNormal, StudentT, kl_divergen
 
 from bayesrl import likelihoods
 from bayesrl.likelihoods import Gaussian, LearnedGaussian, Likelihood
-from bayesrl.network import Network, mlp
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Batch, LastLayer, Learner
 from bayesrl.posteriors.last_layer import InverseGamma

@@ -18,7 +18,7 @@ from bayesrl.likelihoods import (
     Smoothed,
     StudentT,
 )
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Point
 

@@ -13,8 +13,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from test_resume import TINY, resume, train
 
-from bayesrl.logger import COMPARED, FINAL, HISTOGRAMS, IMAGES, LAYOUT, TAGS, Logger
 from bayesrl.train import main
+from bayesrl.training.logger import COMPARED, FINAL, HISTOGRAMS, IMAGES, LAYOUT, TAGS, Logger
 
 
 def events(run: Path) -> EventAccumulator:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from bayesrl.modules import CNN, GRU, MLP, MinGRU, Recurrent, ResidualMLP, Streams, init_prior_, remember
-from bayesrl.network import Network, cnn, mlp, recurrent, residual
+from bayesrl.networks import cnn, mlp, recurrent, residual
+from bayesrl.networks.layers import CNN, GRU, MLP, MinGRU, Recurrent, ResidualMLP, Streams, init_prior_, remember
+from bayesrl.networks.network import Network
 
 CONVOLUTIONS = [[8, 3, 1, 1], [6, 3, 2, 0]]
 

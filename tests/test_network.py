@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bayesrl.history import window
-from bayesrl.modules import GRU, MLP, Dueling, OneHotLinear
-from bayesrl.network import Network, cnn, mlp, recurrent, residual
+from bayesrl.networks import cnn, mlp, recurrent, residual
+from bayesrl.networks.layers import GRU, MLP, Dueling, OneHotLinear
+from bayesrl.networks.network import Network
+from bayesrl.rl.observation_windows import window
 
 
 def test_flat_vector_is_the_module() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import (
     SGMCMC,
     ConcreteDropout,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_resume import TINY
 
-from bayesrl import launch
+from bayesrl.experiment import cli, single_run
 from bayesrl.new import main
 
 PARTS = [("env", "long_walk", "LongWalk"), ("agent", "careful", "Careful"), ("posterior", "blob2", "Blob2")]
@@ -46,7 +46,7 @@ def test_the_generated_tests_pass_and_the_files_are_clean(here: Path, capsys: py
 def test_training_runs_at_once(kind: str, name: str, here: Path) -> None:
     assert main([kind, name]) == 0
     words = ["--config-dir", "conf", f"{kind}={name}", *TINY, "steps=150", "run_dir=run"]
-    assert launch.command(words, launch.train) == 0
+    assert cli.command(words, single_run.train) == 0
     assert json.loads((here / "run" / "result.json").read_text())["steps"] == 150
 
 

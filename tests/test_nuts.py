@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bayesrl.diagnostics import ess_bulk, rhat
 from bayesrl.likelihoods import Categorical, Gaussian
-from bayesrl.network import Network, mlp
+from bayesrl.metrics.diagnostics import ess_bulk, rhat
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import NUTS, Posterior
 from bayesrl.posteriors import nuts as module
 from bayesrl.priors import Isotropic

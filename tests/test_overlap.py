@@ -11,11 +11,11 @@ import torch
 from test_resume import TINY, checkpoint, metrics, resume, same
 from test_train import DyingEnv, Plain
 
-from bayesrl.environments import Environments
 from bayesrl.envs import make
-from bayesrl.replay import Replay
-from bayesrl.rollout import Rollout
+from bayesrl.rl.replay_buffer import Replay
 from bayesrl.train import main
+from bayesrl.training.rollout import Rollout
+from bayesrl.training.vector_env import Environments
 
 
 class Steps(gym.Env):

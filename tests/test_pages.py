@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from bayesrl import launch, sweep
-from bayesrl.config import load
+from bayesrl.experiment import cli, multirun, single_run
+from bayesrl.experiment.config import load
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,28 +54,30 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained before."""
     run = tmp_path_factory.mktemp("earlier") / "run"
-    assert launch.command([*(f"{key}={SMALL[key]}" for key in list(SMALL)[:5]), f"run_dir={run}"], launch.train) == 0
+    assert cli.command([*(f"{key}={SMALL[key]}" for key in list(SMALL)[:5]), f"run_dir={run}"], single_run.train) == 0
     return run
 
 
 def train(given: list[str]) -> None:
     """With a small budget."""
     if "--multirun" in given:
-        dirs, words, _ = launch.options([word for word in given if word != "--multirun"])
-        assert len(sweep.expand(words, dirs)) > 1
-        for each in sweep.expand([word for word in words if not word.startswith(("seed=", "run_dir="))], dirs).values():
+        dirs, words, _ = cli.options([word for word in given if word != "--multirun"])
+        assert len(multirun.expand(words, dirs)) > 1
+        for each in multirun.expand(
+            [word for word in words if not word.startswith(("seed=", "run_dir="))], dirs
+        ).values():
             load(each, dirs)
         return
-    dirs, words, _ = launch.options(given)
+    dirs, words, _ = cli.options(given)
     resumed = any(word.startswith("resume=") for word in words)
     config = OmegaConf.create() if resumed else load(words, dirs)
     if resumed:
         kept = [word for word in words if not word.startswith("steps=")]
-        assert launch.command([*kept, "steps=310"], launch.train) == 0
+        assert cli.command([*kept, "steps=310"], single_run.train) == 0
     elif OmegaConf.select(config, "agent.n_step") is not None:  # compiling and planning take long
         budget = {key: value for key, value in SMALL.items() if OmegaConf.select(config, key) is not None}
         kept = [word for word in given if word.partition("=")[0] not in budget]
-        assert launch.command([*kept, *(f"{key}={value}" for key, value in budget.items())], launch.train) == 0
+        assert cli.command([*kept, *(f"{key}={value}" for key, value in budget.items())], single_run.train) == 0
 
 
 @pytest.mark.parametrize("page", PAGES)

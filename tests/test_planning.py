@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bayesrl.planning import CEM, MPPI, ImprovedCEM, Plan, Planner, RandomShooting, colours, top
+from bayesrl.world_models.planners import CEM, MPPI, ImprovedCEM, Plan, Planner, RandomShooting, colours, top
 
 TARGET = torch.tensor([[0.4, -0.3], [-0.8, 0.7]])  # [E, A]
 PLANNERS = {

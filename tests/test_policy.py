@@ -11,18 +11,18 @@ from gymnasium.spaces import Box, Dict, Discrete
 from test_resume import TINY, train
 
 import bayesrl
-from bayesrl.agent import EnvSpec
 from bayesrl.agents.bayes_dqn import BayesDQN
 from bayesrl.agents.uniform import Uniform
-from bayesrl.checkpoint import CheckpointError
-from bayesrl.environments import Environments
+from bayesrl.deployment.policy import Policy
 from bayesrl.envs.actions import actions
-from bayesrl.network import mlp, recurrent
-from bayesrl.policy import Policy
+from bayesrl.experiment.run_directory import described
+from bayesrl.networks import mlp, recurrent
 from bayesrl.posteriors import Ensemble
-from bayesrl.rollout import Rollout
-from bayesrl.run_dir import described
-from bayesrl.td import at
+from bayesrl.rl.td import at
+from bayesrl.rl.types import EnvSpec
+from bayesrl.training.checkpoint import CheckpointError
+from bayesrl.training.rollout import Rollout
+from bayesrl.training.vector_env import Environments
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def trained(env: gym.Env, network, steps: int = 40) -> tuple[BayesDQN, Policy]:
 
 def test_it_builds_no_environment_and_no_memory(run, monkeypatch: pytest.MonkeyPatch) -> None:
     for builder in ("environments", "evaluation_environments"):
-        monkeypatch.setattr(f"bayesrl.building.{builder}", None)
+        monkeypatch.setattr(f"bayesrl.experiment.build.{builder}", None)
     policy = bayesrl.load(run)
     assert policy.agent.replay.T < 10
     assert policy.observation_space == gym.make("CartPole-v1").observation_space

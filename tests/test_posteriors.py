@@ -8,7 +8,8 @@ import torch
 from pyro.infer import SVI, TraceMeanField_ELBO
 
 from bayesrl.likelihoods import Gaussian
-from bayesrl.network import Network, mlp
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Learner, Point
 from bayesrl.posteriors.svi import elbo
 from bayesrl.testing import Double, Indices, PosteriorContract

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from bayesrl.likelihoods import Gaussian
-from bayesrl.network import Network, mlp
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors import MeanField
 from bayesrl.priors import ARD, FanIn, Isotropic, PerLayer, Prior

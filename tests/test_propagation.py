@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bayesrl.propagation import TS1, Expectation, Hallucinated, TSinf, returns
-from bayesrl.worlds import Imagined
+from bayesrl.world_models.dynamics import Imagined
+from bayesrl.world_models.propagation import TS1, Expectation, Hallucinated, TSinf, returns
 
 
 class Drift:

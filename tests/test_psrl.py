@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from bayesrl import drawings
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.pets import PETS
 from bayesrl.agents.psrl import PSRL
 from bayesrl.likelihoods import Heteroscedastic, WithFlag
-from bayesrl.mpc import STRETCH
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.optim import Adam
-from bayesrl.planning import CEM, MPPI, ImprovedCEM, Planner, RandomShooting
 from bayesrl.posteriors import Hypermodel
-from bayesrl.propagation import TS1, Expectation, Hallucinated, TSinf, returns
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.training import images as drawings
+from bayesrl.world_models.mpc import STRETCH
+from bayesrl.world_models.planners import CEM, MPPI, ImprovedCEM, Planner, RandomShooting
+from bayesrl.world_models.propagation import TS1, Expectation, Hallucinated, TSinf, returns
 
 resume_test = importlib.import_module("test_resume")
 
@@ -114,7 +114,7 @@ def test_what_is_compiled_is_of_its_own_propagation(monkeypatch: pytest.MonkeyPa
     Line(SPEC).run(made, 20)
     obs, yes = torch.tensor([[1.0], [2.0]]), torch.ones(2, dtype=torch.bool)
     plain = made.see(obs, yes)
-    monkeypatch.setattr("bayesrl.mpc.captured", lambda function, *given, **named: function)
+    monkeypatch.setattr("bayesrl.world_models.mpc.captured", lambda function, *given, **named: function)
     made.mpc.compiled = {}
     made.act(obs, yes)
     assert torch.equal(made.see(obs, yes), plain) and len(made.mpc.compiled) == 2
@@ -314,12 +314,23 @@ def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None
         ("env=pendulum", "posterior=ensemble", "agent.dynamics.temperatures=[1.0]"): "temperatures=[]",
         ("env=pendulum", "agent.worlds=0"): "got agent.worlds=0, wanted at least 1",
         ("env=pendulum", "agent.dynamics.temperatures=[1.0,-1.0]"): "wanted no negative temperature",
-        ("env=pendulum", "agent=pets", "agent.propagation._target_=bayesrl.propagation.TSX"): "did you mean TS1?",
-        ("env=pendulum", "agent=pets", "agent.propagation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
-        ("env=pendulum", "agent.evaluation._target_=torch.nn.ReLU"): "wanted bayesrl.propagation.TSinf",
-        ("env=pendulum", "agent.evaluation=3"): "wanted a _target_ that is bayesrl.propagation.TSinf or a class",
+        (
+            "env=pendulum",
+            "agent=pets",
+            "agent.propagation._target_=bayesrl.world_models.propagation.TSX",
+        ): "did you mean TS1?",
+        (
+            "env=pendulum",
+            "agent=pets",
+            "agent.propagation._target_=torch.nn.ReLU",
+        ): "wanted bayesrl.world_models.propagation.TSinf",
+        ("env=pendulum", "agent.evaluation._target_=torch.nn.ReLU"): "wanted bayesrl.world_models.propagation.TSinf",
+        (
+            "env=pendulum",
+            "agent.evaluation=3",
+        ): "wanted a _target_ that is bayesrl.world_models.propagation.TSinf or a class",
         ("env=pendulum", "agent.dynamics.reward=5"): "wanted a function, {_target_: module.name, _partial_: true}",
-        ("env=pendulum", "agent.dynamics.reward={_target_:bayesrl.envs.tensor_continuous.stands}"): (
+        ("env=pendulum", "agent.dynamics.reward={_target_:bayesrl.envs.tasks.tensor_continuous.stands}"): (
             "without obs, action, next_obs, wanted them or, where the function itself is wanted, _partial_: true"
         ),
         ("env=pendulum", "agent.dynamics.reward={_target_:math.pi,_partial_:true}"): "wanted a class or a function",

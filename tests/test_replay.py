@@ -6,9 +6,9 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from bayesrl.agent import EnvSpec, Transition
-from bayesrl.environments import Environments
-from bayesrl.replay import Replay
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.training.vector_env import Environments
 
 
 def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):
@@ -144,7 +144,7 @@ def test_rows_come_back_where_they_were():
 
 
 def test_too_much_memory_is_told_with_a_remedy(monkeypatch):
-    monkeypatch.setattr("bayesrl.replay.free_memory", lambda device: 2**20)
+    monkeypatch.setattr("bayesrl.rl.replay_buffer.free_memory", lambda device: 2**20)
     with pytest.raises(
         MemoryError, match=r"got a replay of 1,000,000 transitions .* wanted .* free on cpu: lower agent.capacity to"
     ):

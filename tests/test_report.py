@@ -12,12 +12,12 @@ from benchmarks.report_scale import make
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from bayesrl.aggregate import Interval
-from bayesrl.charts import Line, against, lines, profiles, strips
-from bayesrl.comparison import aligned
-from bayesrl.config import ConfigError
+from bayesrl.experiment.config import ConfigError
+from bayesrl.metrics.bootstrap import Interval
+from bayesrl.plotting.charts import Line, against, lines, profiles, strips
 from bayesrl.report import collect, compare, held, main
-from bayesrl.runs import RunRecord
+from bayesrl.reporting.comparison import aligned
+from bayesrl.reporting.results import RunRecord
 
 TAG = "eval/mean_reward"
 

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import torch
 
-from bayesrl.building import build
-from bayesrl.checkpoint import read
-from bayesrl.run_dir import stored
+from bayesrl.experiment.build import build
+from bayesrl.experiment.run_directory import stored
 from bayesrl.train import main
+from bayesrl.training.checkpoint import read
 
 TINY = [
     "network.hidden=[8]", "agent.learning_starts=64", "agent.batch_size=16", "replay_ratio=0.25", "log.every=100",
@@ -173,7 +173,7 @@ def test_choices_made_by_measurement_are_kept(tmp_path: Path, monkeypatch: pytes
     def measure(*arguments: object) -> str:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(importlib.import_module("bayesrl.envs.make"), "_sync_or_async", measure)
+    monkeypatch.setattr(importlib.import_module("bayesrl.envs.vector.make"), "_sync_or_async", measure)
     resume(tmp_path / "run", "steps=120")
 
 
@@ -198,7 +198,7 @@ def test_a_run_can_be_killed_at_any_moment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_at_a_boundary(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bayesrl.rollout import Rollout
+    from bayesrl.training.rollout import Rollout
 
     step = Rollout.step
 
@@ -222,7 +222,7 @@ def test_a_signal_ends_an_evaluation_of_training(
     times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """At the first, at 200 transitions: saved there, and evaluated by the resumption as if nothing had been."""
-    from bayesrl import run as module
+    from bayesrl.training import loop as module
 
     evaluate, seeds = module.evaluate, []
 
@@ -254,7 +254,7 @@ def test_a_signal_ends_the_last_evaluation(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """Nothing is lost of the training before it, and a resumption evaluates."""
-    from bayesrl import run as module
+    from bayesrl.training import loop as module
 
     words, evaluate = [*TINY, "steps=150", "eval.every=0", "eval.final_episodes=3"], module.evaluate
 

@@ -8,14 +8,14 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bayesrl.agent import Transition
-from bayesrl.device_environments import DeviceEnvironments
-from bayesrl.environments import Environments
 from bayesrl.envs import Numpy, TensorCartPole, TensorDeepSea, TensorEnv, TensorPendulum, TensorRiverSwim
-from bayesrl.envs.check import EnvError
+from bayesrl.envs.errors import EnvError
 from bayesrl.evaluate import main as evaluate_command
-from bayesrl.evaluation import evaluate
-from bayesrl.rollout import Rollout
+from bayesrl.rl.types import Transition
+from bayesrl.training.device_vector_env import DeviceEnvironments
+from bayesrl.training.evaluation import evaluate
+from bayesrl.training.rollout import Rollout
+from bayesrl.training.vector_env import Environments
 
 SAME, NEXT, OFF = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from benchmarks.report_scale import make
 
-from bayesrl.run_dir import held
-from bayesrl.runs import RunRecord, SkipError, by_difference, by_environment, distinct, find, read
+from bayesrl.experiment.run_directory import held
+from bayesrl.reporting.results import RunRecord, SkipError, by_difference, by_environment, distinct, find, read
 
 TAG = "eval/mean_reward"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bayesrl.agent import EnvSpec, Transition
-from bayesrl.history import window
-from bayesrl.scaling import Scaling
+from bayesrl.rl.normalization import Scaling
+from bayesrl.rl.observation_windows import window
+from bayesrl.rl.types import EnvSpec, Transition
 
 
 def step(obs, reward, done=None, valid=None):

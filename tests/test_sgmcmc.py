@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from bayesrl.likelihoods import Gaussian, LearnedGaussian
-from bayesrl.network import Network, mlp
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import SGMCMC, Batch, Learner
 from bayesrl.posteriors.sgmcmc import SGHMC, SGLD, AdamLangevin, PreconditionedSGLD, Sampler
 from bayesrl.priors import ARD, Isotropic
-from bayesrl.td import Periodic, Polyak
+from bayesrl.rl.td import Periodic, Polyak
 from bayesrl.testing import Double, Indices, PosteriorContract
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from test_resume import TINY
 
-from bayesrl.config import ConfigError
-from bayesrl.sweep import checked, expand
+from bayesrl.experiment.config import ConfigError
+from bayesrl.experiment.multirun import checked, expand
 from bayesrl.train import main
 
 RUN = ["--multirun", "--jobs=2", *TINY, "steps=200"]

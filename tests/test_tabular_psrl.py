@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.tabular_psrl import TabularPSRL, value_iteration
-from bayesrl.environments import Environments
 from bayesrl.envs import make
-from bayesrl.rollout import Rollout
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.training.rollout import Rollout
+from bayesrl.training.vector_env import Environments
 
 SPEC = EnvSpec((1,), torch.int64, 2, num_envs=2, categories=3)
 

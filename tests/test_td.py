@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bayesrl.td import Periodic, Polyak, at, bellman, double_q, greedy, max_q
+from bayesrl.rl.td import Periodic, Polyak, at, bellman, double_q, greedy, max_q
 
 ONLINE = torch.tensor([[[1.0, 5.0, 2.0], [7.0, 0.0, 3.0]]])  # [n = 1, B = 2, A = 3]
 TARGET = torch.tensor([[[10.0, 20.0, 30.0], [40.0, 60.0, 50.0]]])

@@ -6,9 +6,9 @@ import torch
 from gymnasium.vector import AutoresetMode
 from test_rollout import Counting, Idle, begun
 
-from bayesrl.agent import Forecast
-from bayesrl.rollout import Rollout
-from bayesrl.tracker import Tracker, spread
+from bayesrl.rl.types import Forecast
+from bayesrl.training.monitor import Tracker, spread
+from bayesrl.training.rollout import Rollout
 
 
 class Certain(Idle):

@@ -174,7 +174,7 @@ def test_a_directory_that_holds_a_run(run: Path, fails) -> None:
 
 
 def test_a_directory_in_use(run: Path, fails) -> None:
-    from bayesrl.run_dir import held
+    from bayesrl.experiment.run_directory import held
 
     with held(run, new=False):
         assert "another process is training" in fails(f"resume={run}", tiny=False)

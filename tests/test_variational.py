@@ -10,7 +10,8 @@ from pyro.nn import PyroModule, PyroParam
 from torch import Tensor, nn
 
 from bayesrl.likelihoods import Gaussian
-from bayesrl.network import Network, mlp
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, FullRank, Guided, Learner, LowRank, MeanField
 from bayesrl.posteriors.guided import GivenNoise, local
 from bayesrl.posteriors.mean_field import NotLocal

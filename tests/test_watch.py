@@ -13,11 +13,11 @@ from test_resume import TINY, train
 import bayesrl
 from bayesrl import watch
 from bayesrl.agents.uniform import Uniform
-from bayesrl.episode import Moment, picture, play
-from bayesrl.frames import SHOWN, SIZE, Frames, extent, shown
-from bayesrl.policy import Policy
-from bayesrl.raster import RED
-from bayesrl.screens import Film, ScreenError, Terminal, Window
+from bayesrl.deployment.episode import Moment, picture, play
+from bayesrl.deployment.frames import SHOWN, SIZE, Frames, extent, shown
+from bayesrl.deployment.policy import Policy
+from bayesrl.deployment.viewers import Film, ScreenError, Terminal, Window
+from bayesrl.plotting.raster import RED
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Distributions over functions: one method, one file, one order (what, index, forward, learn)."""
 
-from bayesrl.posteriors.base import Batch, Learner, Posterior, WeightSpace
+from bayesrl.posteriors.base import Posterior
 from bayesrl.posteriors.dropout import ConcreteDropout, Dropout
 from bayesrl.posteriors.ensemble import Ensemble
 from bayesrl.posteriors.full_rank import FullRank
@@ -8,11 +8,13 @@ from bayesrl.posteriors.guided import Guided
 from bayesrl.posteriors.hypermodel import Hypermodel
 from bayesrl.posteriors.laplace import LaplaceDiagonal, LaplaceLastLayer
 from bayesrl.posteriors.last_layer import LastLayer
+from bayesrl.posteriors.learner import Learner, WeightSpace
 from bayesrl.posteriors.low_rank import LowRank
 from bayesrl.posteriors.mean_field import MeanField
 from bayesrl.posteriors.nuts import NUTS
 from bayesrl.posteriors.point import Point
 from bayesrl.posteriors.sgmcmc import SGMCMC
+from bayesrl.posteriors.types import Batch
 
 __all__ = [
     "NUTS",

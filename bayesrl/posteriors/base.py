@@ -8,38 +8,14 @@ of the learner (epistemic index: Osband et al., Epistemic Neural Networks, 2023)
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import vmap
 
 from bayesrl.likelihoods import Likelihood, Prediction
-from bayesrl.network import Network
-
-if TYPE_CHECKING:
-    from bayesrl.posteriors.fit import Fit
-
-
-class Batch(NamedTuple):
-    """What `learn` is taught: row i of y and weight teaches draw z[i].
-
-    Attributes:
-        x: inputs [B, *].
-        action: the actions whose output is taught, [B] int64, or None where the whole output is.
-        y: targets [n, B, *].
-        weight: how much each observation counts for each draw, [n, B]; bootstrap masks, priorities, 0 for padding.
-        size: number of observations the batch stands for, a 0-d float tensor; scales likelihood against prior.
-    """
-
-    x: Tensor
-    action: Tensor | None
-    y: Tensor
-    weight: Tensor
-    size: Tensor
 
 
 class Posterior(nn.Module):
@@ -134,80 +110,3 @@ class Posterior(nn.Module):
         """How tagged observations [B, K] count for draws z [n, *]: weights [n, B] and target perturbations [n, B]."""
         weight = torch.ones(len(z), len(tags), device=z.device)
         return weight, torch.zeros_like(weight)
-
-
-class Learner(Posterior):
-    """A posterior that learns from mini-batches.
-
-    `learn` is a pure tensor function of parameters, optimiser state, batch and index, with constant shapes and without
-    synchronisation, so that it can be captured as a graph.
-    """
-
-    optimizer: torch.optim.Optimizer
-
-    def learn(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """One update; returns 0-d tensors: `loss`, and the terms it is made of."""
-        return self.descend(*self.loss(batch, z))
-
-    def descend(self, loss: Tensor, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step of the optimiser down a 0-d loss; returns what `learn` does."""
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
-
-    def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The 0-d objective to minimise, per observation, and its named terms; here each draw's likelihood alone."""
-        nll = -self.likelihood(self(z, batch.x), batch.action).log_prob(batch.y)
-        loss = (batch.weight * nll.flatten(2).sum(2) if nll.dim() > 2 else batch.weight * nll).mean()
-        return loss, {"nll": loss}
-
-    def fit_step(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """`learn`, where targets do not depend on the draw: free to use noise that names no function."""
-        return self.learn(batch, z)
-
-    def refresh(self, batches: Sequence[Batch]) -> None:
-        """What is done once with all the data, after `fit`, by posteriors that hold an exact or a local part; n = 1."""
-
-    def fit(self, x: Tensor, y: Tensor, **options: Any) -> Fit:
-        """Learn a data set, x [N, *] and y [N], [N, K] or class numbers; see `bayesrl.posteriors.fit`."""
-        from bayesrl.posteriors.fit import fit
-
-        return fit(self, x, y, **options)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Learner:
-        """Moving a learner, or changing its precision, takes the optimiser's state along."""
-        super()._apply(fn, recurse)
-        for state in self.optimizer.state.values() if self.optimizer is not None else ():
-            state.update({name: fn(value) for name, value in state.items() if isinstance(value, Tensor)})
-        return self
-
-    def get_extra_state(self) -> dict:
-        return self.optimizer.state_dict() if self.optimizer is not None else {}
-
-    def set_extra_state(self, state: dict) -> None:
-        if self.optimizer is not None:
-            self.optimizer.load_state_dict(state)
-
-
-class WeightSpace(Learner):
-    """A learner whose draws are weight vectors of one network: says `index` and `weights`, and is a posterior.
-
-    Attributes:
-        network: f(theta, x).
-    """
-
-    network: Network
-
-    def weights(self, z: Tensor) -> Tensor:
-        """The weight vector of each draw: z [n, *] -> [n, P]."""
-        raise NotImplementedError
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.network(self.weights(z), x)
-
-    def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.network.paired(self.weights(z), x)
-
-    def functions(self, z: Tensor) -> Callable[[Tensor], Tensor]:
-        return partial(self.network.each, self.weights(z))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesrl.likelihoods import Gaussian, Likelihood
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors.svi import IndexedGaussian, Variational
 from bayesrl.priors import FanIn, Prior

@@ -44,7 +44,8 @@ from torch.overrides import TorchFunctionMode
 
 from bayesrl.likelihoods import Gaussian, Likelihood
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Batch, Learner
+from bayesrl.posteriors.learner import Learner
+from bayesrl.posteriors.types import Batch
 
 
 class Guided(Learner):

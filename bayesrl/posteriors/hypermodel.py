@@ -26,10 +26,11 @@ from pyro import poutine
 from torch import Generator, Tensor, nn
 
 from bayesrl.likelihoods import Gaussian, Likelihood
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Batch, WeightSpace
+from bayesrl.posteriors.learner import WeightSpace
 from bayesrl.posteriors.svi import IndexedNormal, elbo
+from bayesrl.posteriors.types import Batch
 
 
 class Hypermodel(WeightSpace):

@@ -22,10 +22,11 @@ from torch import Generator, Tensor, nn
 from torch.distributions import kl_divergence
 
 from bayesrl.likelihoods import Gaussian, LearnedGaussian, Likelihood
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Batch, WeightSpace
 from bayesrl.posteriors.laplace import inverse_root
+from bayesrl.posteriors.learner import WeightSpace
+from bayesrl.posteriors.types import Batch
 from bayesrl.priors import FanIn, Prior
 
 

@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from bayesrl.likelihoods import Gaussian, Likelihood
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import Batch
 from bayesrl.posteriors.svi import IndexedNormal, Variational
+from bayesrl.posteriors.types import Batch
 from bayesrl.priors import FanIn, Prior
 
 

@@ -20,9 +20,9 @@ from pyro.infer import NUTS as Kernel
 from torch import Generator, Tensor, nn
 
 from bayesrl.likelihoods import Gaussian, Likelihood
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 from bayesrl.posteriors.base import Posterior
-from bayesrl.posteriors.fit import check
+from bayesrl.posteriors.data import check
 from bayesrl.priors import FanIn, Prior
 
 LARGEST = 10_000  # weights, and observations

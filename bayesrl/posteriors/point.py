@@ -14,9 +14,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bayesrl.likelihoods import Gaussian, Likelihood
-from bayesrl.network import Network
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import WeightSpace
+from bayesrl.posteriors.learner import WeightSpace
 
 
 class Point(WeightSpace):

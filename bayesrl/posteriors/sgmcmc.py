@@ -39,8 +39,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from bayesrl.likelihoods import Gaussian, Likelihood
-from bayesrl.network import Network
-from bayesrl.posteriors.base import Batch, WeightSpace
+from bayesrl.networks.network import Network
+from bayesrl.posteriors.learner import WeightSpace
+from bayesrl.posteriors.types import Batch
 from bayesrl.priors import FanIn, Prior
 
 

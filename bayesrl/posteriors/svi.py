@@ -20,8 +20,9 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Independent, constraints, kl_divergence, register_kl
 
 from bayesrl.likelihoods import Likelihood
-from bayesrl.network import Network
-from bayesrl.posteriors.base import Batch, WeightSpace
+from bayesrl.networks.network import Network
+from bayesrl.posteriors.learner import WeightSpace
+from bayesrl.posteriors.types import Batch
 from bayesrl.priors import Prior
 
 

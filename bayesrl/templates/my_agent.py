@@ -2,7 +2,7 @@
 
 import torch
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.td import greedy
+from bayesrl.rl.td import greedy
 
 
 class MyAgent(BayesDQN):

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from bayesrl.likelihoods import Gaussian
 from bayesrl.optim import Adam
-from bayesrl.posteriors.base import WeightSpace
+from bayesrl.posteriors import WeightSpace
 from torch import nn
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from bayesrl.agent import EnvSpec
-from bayesrl.environments import Environments
 from bayesrl.envs import make
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.posteriors import Hypermodel
-from bayesrl.rollout import Rollout
+from bayesrl.rl.types import EnvSpec
+from bayesrl.training.rollout import Rollout
+from bayesrl.training.vector_env import Environments
 
 from my_agent import MyAgent
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.testing import PosteriorContract
 
 from my_posterior import MyPosterior

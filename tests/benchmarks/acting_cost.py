@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from peers import interleaved, network, ratio
 
-from bayesrl import config
-from bayesrl.agent import EnvSpec
-from bayesrl.building import build_agent
-from bayesrl.capture import captured as compiled
+from bayesrl.compilation.capture import captured as compiled
+from bayesrl.experiment import config
+from bayesrl.experiment.build import build_agent
+from bayesrl.rl.types import EnvSpec
 
 ROUNDS, REPEAT, SIZES = 15, 50, (1, 8, 64, 256)
 

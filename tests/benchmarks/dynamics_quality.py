@@ -16,14 +16,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bayesrl.agent import EnvSpec, Transition
-from bayesrl.calibration import gaussian_pit, mixture_nll
-from bayesrl.dynamics import Dynamics, signature
 from bayesrl.likelihoods import Heteroscedastic, WithFlag
-from bayesrl.network import Network, mlp
+from bayesrl.metrics.calibration import gaussian_pit, mixture_nll
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Ensemble, Hypermodel, Learner, MeanField
-from bayesrl.replay import Replay
+from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.world_models.dynamics import Dynamics, signature
 
 SPEC = EnvSpec((3,), torch.float32, 1, bounds=((-2.0,), (2.0,)))
 

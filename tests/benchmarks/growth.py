@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from peers import interleaved
 
-from bayesrl import config
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.building import build_agent
-from bayesrl.capture import captured as compiled
-from bayesrl.figures import Curve, curves
+from bayesrl.compilation.capture import captured as compiled
+from bayesrl.experiment import config
+from bayesrl.experiment.build import build_agent
+from bayesrl.plotting.svg import Curve, curves
+from bayesrl.rl.types import EnvSpec, Transition
 
 ROUNDS = 7
 AXES: dict[str, tuple[int, ...]] = {

@@ -25,9 +25,9 @@ import torch
 from regularisation import POSTERIORS, SEEDS, SIGMA, UPDATES
 from torch import Tensor
 
-from bayesrl.calibration import gaussian_nll, joint_nll
 from bayesrl.likelihoods import Gaussian
-from bayesrl.network import mlp
+from bayesrl.metrics.calibration import gaussian_nll, joint_nll
+from bayesrl.networks import mlp
 from bayesrl.priors import FanIn
 
 DRAWS, SETS, TAU = 1000, 100, 10

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bayesrl import building, config
-from bayesrl.run import Run
+from bayesrl.experiment import build as building
+from bayesrl.experiment import config
+from bayesrl.training.loop import Run
 
 TURN = 1000
 

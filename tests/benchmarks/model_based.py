@@ -32,17 +32,17 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from bayesrl import config as cfg
-from bayesrl.aggregate import mean, resamples
-from bayesrl.building import build_agent, environments
 from bayesrl.envs import CartPoleSwingUp, ContinuousCartPole, SparseCartPoleSwingUp
-from bayesrl.envs.tensor_classic import TensorContinuousMountainCar, TensorPendulum
-from bayesrl.envs.tensor_env import State, TensorEnv
-from bayesrl.evaluation import evaluate
-from bayesrl.planning import Plan, Planner
-from bayesrl.propagation import TSinf, returns
-from bayesrl.rollout import Rollout
-from bayesrl.worlds import Imagined
+from bayesrl.envs.tasks.tensor_classic import TensorContinuousMountainCar, TensorPendulum
+from bayesrl.envs.vector.tensor_env import State, TensorEnv
+from bayesrl.experiment import config as cfg
+from bayesrl.experiment.build import build_agent, environments
+from bayesrl.metrics.bootstrap import mean, resamples
+from bayesrl.training.evaluation import evaluate
+from bayesrl.training.rollout import Rollout
+from bayesrl.world_models.dynamics import Imagined
+from bayesrl.world_models.planners import Plan, Planner
+from bayesrl.world_models.propagation import TSinf, returns
 
 
 def turned(obs: Tensor) -> State:
@@ -95,7 +95,9 @@ EXPLORE = {
     "thompson": ["agent=psrl"],
     "mean": ["agent=pets"],
     "optimism": [
-        "agent=pets", "agent.propagation._target_=bayesrl.propagation.Hallucinated", "++agent.propagation.beta=1.0",
+        "agent=pets",
+        "agent.propagation._target_=bayesrl.world_models.propagation.Hallucinated",
+        "++agent.propagation.beta=1.0",
     ],
 }  # fmt: skip
 

@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 import bayesrl.posteriors as posteriors
-from bayesrl.diagnostics import ess_bulk, rhat
 from bayesrl.likelihoods import Gaussian
-from bayesrl.network import Network, mlp
+from bayesrl.metrics.diagnostics import ess_bulk, rhat
+from bayesrl.networks import mlp
+from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors import NUTS, Posterior
 from bayesrl.posteriors.sgmcmc import SGHMC, SGLD, AdamLangevin, PreconditionedSGLD

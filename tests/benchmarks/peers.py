@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bayesrl.capture import Captured
+from bayesrl.compilation.capture import Captured
 from bayesrl.optim import Adam
 
 if find_spec("stable_baselines3") is None:

@@ -16,14 +16,14 @@ from statistics import median
 
 import torch
 
-from bayesrl.agent import EnvSpec
-from bayesrl.dynamics import Dynamics, signature
 from bayesrl.likelihoods import Heteroscedastic, WithFlag
-from bayesrl.mpc import MPC
-from bayesrl.network import mlp
-from bayesrl.planning import CEM
+from bayesrl.networks import mlp
 from bayesrl.posteriors import MeanField
-from bayesrl.propagation import TSinf
+from bayesrl.rl.types import EnvSpec
+from bayesrl.world_models.dynamics import Dynamics, signature
+from bayesrl.world_models.mpc import MPC
+from bayesrl.world_models.planners import CEM
+from bayesrl.world_models.propagation import TSinf
 
 SPEC = EnvSpec((3,), torch.float32, 1, bounds=((-2.0,), (2.0,)))
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bayesrl.likelihoods import Gaussian, LearnedGaussian, Likelihood
-from bayesrl.network import mlp
+from bayesrl.networks import mlp
 from bayesrl.optim import Adam
 from bayesrl.posteriors import (
     SGMCMC,
@@ -35,7 +35,7 @@ from bayesrl.posteriors import (
     MeanField,
     Point,
 )
-from bayesrl.posteriors.fit import predictive_nll
+from bayesrl.posteriors.data import predictive_nll
 from bayesrl.posteriors.sgmcmc import SGHMC, SGLD, AdamLangevin
 
 SIGMA, UPDATES, SEEDS = 0.3, 1000, range(100, 110)

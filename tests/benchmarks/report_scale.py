@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
-from bayesrl.config import load
-from bayesrl.logger import TAGS
+from bayesrl.experiment.config import load
+from bayesrl.training.logger import TAGS
 
 KINDS = {"hypermodel": 1.0, "ensemble": 0.7, "point": 0.45}  # and how fast they learn
 

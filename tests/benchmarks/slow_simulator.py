@@ -19,12 +19,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from bayesrl import config
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.building import build_agent
-from bayesrl.environments import Environments
 from bayesrl.envs import make
-from bayesrl.rollout import Rollout
+from bayesrl.experiment import config
+from bayesrl.experiment.build import build_agent
+from bayesrl.training.rollout import Rollout
+from bayesrl.training.vector_env import Environments
 
 ROUNDS, STEPS, E, PAUSE = 9, 20, 8, 5e-3
 

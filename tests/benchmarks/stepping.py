@@ -16,9 +16,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from bayesrl.device_environments import DeviceEnvironments
-from bayesrl.environments import Environments
 from bayesrl.envs import DeepSeaVector, TensorCartPole, TensorDeepSea, TensorEnv
+from bayesrl.training.device_vector_env import DeviceEnvironments
+from bayesrl.training.vector_env import Environments
 
 ROUNDS, STEPS, SIZES = 21, 60, (64, 256, 1024, 8192, 65536)
 BASE = "Gymnasium's vector CartPole"

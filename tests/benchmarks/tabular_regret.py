@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bayesrl import config as cfg
-from bayesrl.aggregate import mean, resamples
-from bayesrl.building import build_agent, environments
-from bayesrl.charts import Line, lines
-from bayesrl.envs.river_swim import river
-from bayesrl.rollout import Rollout
+from bayesrl.envs.tasks.river_swim import river
+from bayesrl.experiment import config as cfg
+from bayesrl.experiment.build import build_agent, environments
+from bayesrl.metrics.bootstrap import mean, resamples
+from bayesrl.plotting.charts import Line, lines
+from bayesrl.training.rollout import Rollout
 
 STEPS = 120  # of an episode of RiverSwim
 AGENTS = {

@@ -15,10 +15,10 @@ from collections.abc import Callable
 import torch
 from peers import cleanrl, ratio, stable_baselines3
 
-from bayesrl import config
-from bayesrl.building import build_agent, environments
-from bayesrl.rollout import Rollout
-from bayesrl.tracker import Tracker
+from bayesrl.experiment import config
+from bayesrl.experiment.build import build_agent, environments
+from bayesrl.training.monitor import Tracker
+from bayesrl.training.rollout import Rollout
 
 TURN = 400
 Train = Callable[[int], None]  # so many transitions more

@@ -18,13 +18,13 @@ from peers import interleaved, plain, plain_compiled, ratio, stable_baselines3
 from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor
 
-from bayesrl import config
-from bayesrl.agent import EnvSpec, Transition
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.building import build_agent
-from bayesrl.capture import captured
+from bayesrl.compilation.capture import captured
+from bayesrl.experiment import config
+from bayesrl.experiment.build import build_agent
 from bayesrl.posteriors import Batch
-from bayesrl.td import bellman
+from bayesrl.rl.td import bellman
+from bayesrl.rl.types import EnvSpec, Transition
 
 ROUNDS, UPDATES = 15, 40
 

@@ -15,10 +15,10 @@ import time
 
 import torch
 
-from bayesrl import config as cfg
-from bayesrl.building import build_agent, environments
 from bayesrl.envs import WheelVector
-from bayesrl.rollout import Rollout
+from bayesrl.experiment import config as cfg
+from bayesrl.experiment.build import build_agent, environments
+from bayesrl.training.rollout import Rollout
 
 
 def play(words: list[str], contexts: int) -> tuple[float, float]:

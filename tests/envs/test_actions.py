@@ -7,9 +7,9 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from bayesrl.agents.uniform import Uniform
-from bayesrl.environments import Environments
 from bayesrl.envs import check, make
 from bayesrl.envs.actions import actions
+from bayesrl.training.vector_env import Environments
 
 
 def test_discrete_actions_are_counted_from_the_start():

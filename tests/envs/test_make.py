@@ -76,12 +76,12 @@ def test_imports_register_and_the_time_limit_stays(clocks):
     ],
 )
 def test_the_rule_of_workers(step, num_envs, cores, worth):
-    assert importlib.import_module("bayesrl.envs.make").worth_workers(step, num_envs, cores) is worth
+    assert importlib.import_module("bayesrl.envs.vector.make").worth_workers(step, num_envs, cores) is worth
 
 
 @pytest.mark.parametrize(("pause", "cores", "choice"), [(0.004, 4, "async"), (0.004, 1, "sync"), (0.0, 4, "sync")])
 def test_auto_measures_and_chooses(clocks, monkeypatch, pause, cores, choice):
-    monkeypatch.setattr(importlib.import_module("bayesrl.envs.make"), "cores", lambda: cores)
+    monkeypatch.setattr(importlib.import_module("bayesrl.envs.vector.make"), "cores", lambda: cores)
     envs, chosen = make("clocks:Clock", 2, {"pause": pause})
     envs.close()
     assert chosen == choice

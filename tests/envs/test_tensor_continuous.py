@@ -17,8 +17,8 @@ from bayesrl.envs import (
     make,
     single,
 )
-from bayesrl.envs.tensor_classic import TensorCartPole, TensorPendulum
-from bayesrl.envs.tensor_continuous import fallen, stands
+from bayesrl.envs.tasks.tensor_classic import TensorCartPole, TensorPendulum
+from bayesrl.envs.tasks.tensor_continuous import fallen, stands
 
 IDS = [
     "bayesrl/CartPoleSwingUp-v0",

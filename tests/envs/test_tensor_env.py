@@ -33,8 +33,8 @@ from bayesrl.envs import (
     restore,
     single,
 )
-from bayesrl.envs.deep_sea import dive
-from bayesrl.envs.tensor_env import flat
+from bayesrl.envs.tasks.deep_sea import dive
+from bayesrl.envs.vector.tensor_env import flat
 
 CLASSIC = {
     "CartPole-v1": (TensorCartPole, [2.6, 3.0, 0.25, 3.0], 1e-6),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayesrl.envs import Wheel, WheelVector
-from bayesrl.envs.wheel import Rim
+from bayesrl.envs.tasks.wheel import Rim
 
 BY_HAND = [  # delta .5: inside, in each quadrant of the rim, and on the borders
     ((0.1, 0.2), [1, 1, 1, 1, 1.2]),

@@ -94,7 +94,7 @@ def test_a_killed_worker_is_replaced_and_its_episode_begins_anew(clocks):
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["sleeps", "stopped"])
 def test_a_worker_that_hangs_is_replaced(clocks, monkeypatch, stopped):
-    monkeypatch.setattr("bayesrl.envs.workers.GRACE", 0.2)
+    monkeypatch.setattr("bayesrl.envs.vector.workers.GRACE", 0.2)
     name = "clocks:Clock" if stopped else "clocks:Hangs"
     envs, _ = make(name, 2, {"horizon": 9}, vectorization="async", timeout=1)
     envs.reset(seed=0)
@@ -140,7 +140,7 @@ def test_replacements_are_bounded(clocks):
 
 
 def test_old_replacements_are_forgotten(clocks, monkeypatch):
-    monkeypatch.setattr("bayesrl.envs.workers.WINDOW", 3)
+    monkeypatch.setattr("bayesrl.envs.vector.workers.WINDOW", 3)
     envs, _ = make("clocks:Clock", 1, {"fail_at": 2, "horizon": 9}, vectorization="async", restarts=2)
     envs.reset(seed=0)
     for _ in range(12):

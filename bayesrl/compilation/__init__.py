@@ -1,0 +1,1 @@
+"""Tensor functions compiled as one graph."""

@@ -1,0 +1,1 @@
+"""Trained agents as policies: called, exported, watched."""

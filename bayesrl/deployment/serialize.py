@@ -1,0 +1,273 @@
+"""A trained agent's decision as one file that needs nothing of the framework: ONNX, or a `torch.export` program.
+
+    obs [B, *shape]  ->  action [B], q [B, A]              the posterior mean
+                     ->  action [K, B], q [K, B, A]        K draws, each a function of its own
+
+Scaling is part of it. What goes in is laid out as `bayesrl.envs.flatten` does it; a recurrent agent takes windows
+[B, W, 1 + prod(shape)], and one with masks takes mask [B, A] bool too. Shapes: B observations, A actions, K draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bayesrl.posteriors import Posterior
+from bayesrl.rl.agent import Agent
+from bayesrl.rl.normalization import Scaling
+from bayesrl.rl.td import greedy
+from bayesrl.rl.types import EnvSpec
+
+CHECKED = 256  # observations at which the file is compared with the agent
+
+
+class ExportError(ValueError):
+    """A decision that cannot be written as a graph, or a file that decides otherwise; says which part and why."""
+
+
+class Greedy(nn.Module):
+    """The mean's or K draws' greedy actions and Q, a pure function of tensors.
+
+    Arguments:
+        posterior: over functions from scaled observations to scaled Q.
+        scaling: of observations and returns.
+        draws: K, or 0 for the posterior mean.
+        seed: of the draws; the first of them is `Policy.draw(seed)` where K = 1.
+    """
+
+    z: Tensor | None
+
+    def __init__(self, posterior: Posterior, scaling: Scaling, draws: int = 0, seed: int = 0) -> None:
+        super().__init__()
+        self.posterior, self.scaling, self.draws = posterior.snapshot(), scaling, draws
+        linear, generator = posterior.likelihood.linear, Generator(next(posterior.parameters()).device)
+        z: Tensor | None
+        if draws:
+            z = posterior.index(draws, generator.manual_seed(seed))
+        elif not linear:  # the same 100 draws which `Posterior.mean` takes
+            z = posterior.index(100, generator.manual_seed(0))
+        else:
+            z = posterior.central(100) if type(posterior).center is Posterior.center else None
+        self.register_buffer("z", z)
+
+    def forward(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """obs [B, *], mask [B, A] or None -> action and q."""
+        x = self.scaling.obs(obs)
+        if self.z is None:
+            q = self.posterior.mean(x)
+        else:
+            q = self.posterior.expected(self.z, x)
+            q = q if self.draws else q.mean(0)
+        q = q * self.scaling.scale
+        return greedy(q, mask), q
+
+
+class Check(NamedTuple):
+    """How far a written file agrees with the agent.
+
+    Attributes:
+        observations: compared.
+        error: greatest difference of Q, in return units.
+    """
+
+    observations: int
+    error: float
+
+
+def decision(agent: Agent, spec: EnvSpec, draws: int = 0, seed: int = 0) -> Greedy:
+    """The part of an agent that decides.
+
+    Raises:
+        ExportError: an agent that is no function from observations to Q.
+    """
+    posterior, scaling = (getattr(agent, name, None) for name in ("posterior", "scaling"))
+    if spec.bounds is not None or not (isinstance(posterior, Posterior) and isinstance(scaling, Scaling)):
+        raise ExportError(
+            f"got {type(agent).__name__}, wanted an agent that compares the values of discrete actions, such as "
+            "bayes_dqn: only its decision is one function of the observation"
+        )
+    mean = getattr(agent, "target", posterior)  # decides in evaluation
+    return Greedy(posterior if draws else mean, scaling, draws, seed).eval()
+
+
+def write(agent: Agent, spec: EnvSpec, path: Path, form: str, draws: int = 0, seed: int = 0) -> Check:
+    """Write an agent's decision to `path`, and compare what the file says with the agent.
+
+    Arguments:
+        form: "onnx" or "torch".
+        draws, seed: as `Greedy` has them.
+
+    Raises:
+        ExportError: which part cannot be written, and why; or that the file decides otherwise.
+    """
+    model = decision(agent, spec, draws, seed)
+    obs = examples(spec, model.scaling, model.posterior.history, CHECKED)
+    given = (obs, _masks(spec)) if spec.masked else (obs,)
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        try:
+            with quiet():
+                FORMS[form][0](model, given, part)
+        except Exception as error:
+            name, cause = blame(model, obs, form) or (f"the posterior {type(model.posterior).__name__}", error)
+            raise ExportError(
+                f"got {name}, which cannot be written as {form} ({type(cause).__name__}: {_first(cause)}), wanted "
+                "plain tensor operations: choose another, or take the policy along with bayesrl.load"
+            ) from error
+        check = compared(model, FORMS[form][1](part), given)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return check
+
+
+def examples(spec: EnvSpec, scaling: Scaling, history: int, count: int) -> Tensor:
+    """Random observations [count, *], of the mean and spread that were seen in training."""
+    generator, shape = Generator().manual_seed(0), (count, *spec.shape)
+    if spec.dtype == torch.uint8:
+        obs = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    elif spec.dtype == torch.int64:
+        obs = torch.randint(spec.categories, shape, generator=generator)
+    else:
+        obs = scaling.shift.cpu() + torch.randn(shape, generator=generator) / scaling.gain.cpu()
+    if history == 1:
+        return obs
+    rows = obs.flatten(1)[torch.randint(count, (count, history), generator=generator)]
+    return torch.cat([torch.ones_like(rows[..., :1]), rows], -1)
+
+
+def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], given: tuple[Tensor, ...]) -> Check:
+    """What a file says beside what the model says, on all observations at once and on one.
+
+    Raises:
+        ExportError: another action, where the values are not equal to rounding.
+    """
+    with torch.no_grad():
+        action, q = model(*given)
+    found, values = run(*given)
+    alone, _ = run(*(tensor[:1] for tensor in given))
+    error, unit = float((values - q).abs().max()), float(q.abs().max()) or 1.0
+    two = q.masked_fill(~given[1], -torch.inf) if len(given) > 1 else q
+    best = two.topk(min(2, q.shape[-1]), -1).values
+    clear = best[..., 0] - best[..., -1] > 1e-4 * unit
+    wrong = int(((found != action) & clear).sum())
+    if wrong or error > 1e-3 * unit or not torch.equal(alone, found[..., :1]):
+        raise ExportError(
+            f"got a file that acts otherwise at {wrong} of {action.numel()} observations (Q differs by up to "
+            f"{error:.3g}), wanted the same: nothing was written"
+        )
+    return Check(len(given[0]), error)
+
+
+def blame(model: Greedy, obs: Tensor, form: str) -> tuple[str, Exception] | None:
+    """What cannot be written alone, the scaling or one function of the network, and why; None where both can."""
+    parts: dict[str, tuple[Callable, Tensor]] = {"the scaling": (model.scaling.obs, obs)}
+    network = getattr(model.posterior, "network", None)
+    if network is not None:
+        theta = network.init()
+        parts["the network"] = (lambda x: network.one(theta, x), model.scaling.obs(obs))
+    for name, (function, given) in parts.items():
+        try:
+            with quiet():
+                FORMS[form][0](Part(function), (given,), io.BytesIO())
+        except Exception as error:
+            return name, error
+    return None
+
+
+class Part(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.function(obs)
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def _program(model: nn.Module, given: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch", min=1)
+    with torch.no_grad():
+        return torch.export.export(model, given, dynamic_shapes=tuple({0: batch} for _ in given), strict=False)
+
+
+def _write_torch(model: nn.Module, given: tuple[Tensor, ...], place: Path | io.BytesIO) -> None:
+    torch.export.save(_program(model, given), place)
+
+
+def _read_torch(path: Path) -> Callable:
+    return torch.export.load(path).module()
+
+
+def _write_onnx(model: nn.Module, given: tuple[Tensor, ...], place: Path | io.BytesIO) -> None:
+    program = torch.onnx.export(
+        _program(model, given),
+        input_names=["obs", "mask"][: len(given)],
+        output_names=["action", "q"],
+        dynamo=True,
+        verbose=False,
+        optimize=True,
+    )
+    assert program is not None
+    program.save(place, external_data=False)  # type: ignore[arg-type]  # writes into a buffer too
+
+
+def _read_onnx(path: Path) -> Callable:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        fed = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
+        return tuple(torch.from_numpy(array) for array in session.run(None, fed))
+
+    return run
+
+
+FORMS: dict[str, tuple[Callable, Callable]] = {
+    "onnx": (_write_onnx, _read_onnx),
+    "torch": (_write_torch, _read_torch),
+}
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _masks(spec: EnvSpec) -> Tensor:
+    """Random masks that allow an action at least, [CHECKED, A]."""
+    mask = torch.rand(CHECKED, spec.actions, generator=Generator().manual_seed(1)) < 0.5
+    mask[torch.arange(CHECKED), torch.arange(CHECKED) % spec.actions] = True
+    return mask
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what exporters say of themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")[:200]

@@ -1,0 +1,1 @@
+"""From words to a run: configuration, checks, building, run directories, one run or many."""

@@ -1,0 +1,333 @@
+"""Configuration of the commands: composed by Hydra, checked here as a whole before anything runs.
+
+Every problem is collected and told at once, with the options that exist. Nothing below the commands sees a config.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import re
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bayesrl.experiment.signatures import fits, problems_of, spell, unknown
+
+# Groups that say what to build.
+COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking", "planner", "imagination")
+WORLD = ("network", "likelihood", "posterior")  # what an imagination is made of, beside its own settings
+OPEN = ("env.kwargs",)  # dictionaries that take any key
+RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts")
+
+# What each plain setting must be: a type and the least value that makes sense.
+SETTINGS: dict[str, tuple[Any, float | None]] = {
+    "steps": (int, 1),
+    "seed": (int, 0),
+    "device": (str, None),
+    "threads": (int, 1),
+    "capture": (bool | typing.Literal["auto", "update"], None),
+    "run_dir": (str | None, None),
+    "resume": (str | None, None),
+    "replay_ratio": (float, 0),
+    "prior_scale": (float, 0),
+    "workers.timeout": (float | None, 0.1),
+    "workers.restarts": (int, 0),
+    "workers.overlap": (typing.Literal["auto", True, False], None),
+    "log.every": (int, 1),
+    "log.draw": (int, 0),
+    "checkpoint.every": (int, 1),
+    "checkpoint.keep": (int, 1),
+    "eval.every": (int, 0),
+    "eval.episodes": (int, 1),
+    "eval.final_episodes": (int, 1),
+    "stop.seconds": (float | None, 0),
+    "stop.return": (float | None, None),
+    "env.id": (str, None),
+    "env.num_envs": (int, 1),
+    "env.kwargs": (dict, None),
+    "env.imports": (list[str], None),
+    "env.wrappers": (list, None),
+    "env.vectorization": (typing.Literal["auto", "native", "sync", "async", "device"], None),
+}
+SOLVE: dict[str, tuple[Any, float | None]] = {
+    "solve.every": (int, 1),
+    "solve.episodes": (int, 1),
+    "solve.threshold": (float, None),
+    "solve.max_episodes": (int, 1),
+}  # where given
+
+MOST = {"seed": 2**32 - 1}
+
+Check = Callable[[DictConfig], Iterable[str]]  # problems of a configuration
+
+
+class ConfigError(ValueError):
+    """All that is wrong with a configuration, one problem a line."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        super().__init__("\n".join(dict.fromkeys(problems)))
+
+
+def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequence[Check] = ()) -> DictConfig:
+    """The composed, checked configuration.
+
+    Arguments:
+        overrides: such as `agent=bayes_dqn`, `steps=1000`, `env.kwargs.size=20`.
+        config_dirs: directories searched beside the package's own configurations.
+        checks: further ones, made where the settings are well-formed.
+
+    Raises:
+        ConfigError: every problem found, one a line.
+    """
+    problems: list[str] = []
+    parsed = [parse(text, problems) for text in overrides]
+    with initialize_config_module("bayesrl.configs", version_base="1.3"):
+        search = _search(config_dirs)
+        options = groups(config_dirs)
+        choices: list[str] = []
+        values: list[Override] = []
+        for override in filter(None, parsed):
+            key, value = override.key_or_group, override.value()
+            if key not in options:
+                values.append(override)
+            elif value in options[key] or (value is None and key == "experiment"):
+                choices.append(str(override.input_line))
+            else:
+                problems.append(unknown(f"{key}={value}", f"an option of {key}", str(value), options[key]))
+        try:
+            base = compose("train", [*search, *choices])
+            good = [word for override in values if (word := _spelled(override, base, options, problems))]
+            config = compose("train", [*search, *choices, *good])
+            problems += check(config, checks)
+        except (HydraException, OmegaConfBaseException) as error:
+            problems.append(f"got a configuration that does not compose: {str(error).splitlines()[0]}")
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check] = ()) -> DictConfig:
+    """A stored configuration with what may change at a resumption, checked.
+
+    Raises:
+        ConfigError: every problem found, one a line.
+    """
+    problems: list[str] = []
+    config = stored.copy()
+    OmegaConf.set_struct(config, True)
+    allowed = ", ".join(key + "*" * key.endswith(".") for key in RESUMABLE)
+    families = tuple(key for key in RESUMABLE if key.endswith("."))
+    for override in filter(None, [parse(text, problems) for text in overrides]):
+        key = override.key_or_group
+        if key not in (*RESUMABLE, "resume") and not key.startswith(families):
+            problems.append(
+                f"got {override.input_line} with resume, wanted only {allowed}: a resumed run keeps the rest, "
+                "start a new run to change it"
+            )
+        elif key != "resume" and _spelled(override, config, {}, problems):
+            OmegaConf.update(config, key, override.value())
+    try:
+        problems += check(config, checks)
+    except OmegaConfBaseException as error:
+        problems.append(f"got a stored configuration that does not resolve: {str(error).splitlines()[0]}")
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
+    """Everything wrong with the values of a composed configuration; `checks` are made where nothing else is."""
+    problems = []
+    solve = config.get("solve") or {}
+    wanted = SETTINGS | {key: rule for key, rule in SOLVE.items() if key.removeprefix("solve.") in solve}
+    for key, (kind, least) in wanted.items():
+        value = OmegaConf.select(config, key)
+        plain: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        number = isinstance(plain, int | float)
+        if not fits(plain, kind):
+            problems.append(f"got {key}={plain}, wanted {spell(kind)}")
+        elif number and not math.isfinite(plain):
+            problems.append(f"got {key}={plain}, wanted a finite number")
+        elif number and least is not None and plain < least:
+            problems.append(f"got {key}={plain}, wanted at least {least}")
+        elif number and plain > MOST.get(key, math.inf):
+            problems.append(f"got {key}={plain}, wanted at most {MOST[key]}")
+    known = ("solve", *wanted, *(f"{name}." for name in (*OPEN, *COMPONENTS)))
+    for key, value in flat(config).items():
+        if key not in known and not key.startswith(tuple(k for k in known if k.endswith("."))):
+            problems.append(unknown(f"{key}={value}", "a setting", key, [*SETTINGS, *SOLVE]))
+    nodes: dict[str, Any] = {name: config.get(name) for name in COMPONENTS if name != "imagination" or config.get(name)}
+    whole: Any = nodes.get("imagination")
+    if OmegaConf.is_dict(whole) and "_target_" in whole:
+        nodes |= {"imagination": own(whole)} | {f"imagination.{name}": whole.get(name) for name in WORLD}
+    for name, node in nodes.items():
+        if OmegaConf.is_dict(node) and "_target_" in node:
+            problems += problems_of(OmegaConf.to_container(node, resolve=True), name)
+            problems += [
+                f"got {name}.{key}, wanted the {key} beside the {name}: say {key}=OPTION, or {key}.SETTING=VALUE"
+                for key in COMPONENTS
+                if key in node
+            ]
+        else:
+            problems.append(f"got {name}={node}, wanted a configuration with a _target_: choose one of its group")
+    problems += [
+        problem for i, node in enumerate(wrappers(config)) for problem in _check_wrapper(node, f"env.wrappers[{i}]")
+    ]
+    return problems or [problem for further in checks for problem in further(config)]
+
+
+def own(imagination: DictConfig) -> DictConfig:
+    """An imagination's settings without the parts that its world posterior is made of."""
+    return OmegaConf.masked_copy(imagination, [str(key) for key in imagination if key not in WORLD])
+
+
+def wrappers(config: DictConfig) -> list:
+    """What `env.wrappers` lists, in plain values."""
+    given = OmegaConf.select(config, "env.wrappers")
+    return list(OmegaConf.to_container(given, resolve=True)) if OmegaConf.is_list(given) else []  # type: ignore[arg-type]
+
+
+def parse(text: str, problems: list[str]) -> Override | None:
+    """An override such as `key=value`; else None, and why not is added to `problems`."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        problems.append(f"got {text}, wanted key=value, such as steps=1000: quote special characters")
+        return None
+    if override.is_sweep_override():
+        problems.append(
+            f"got {text}, wanted one value: add --multirun for a run of each, or put a text with commas in quotes"
+        )
+        return None
+    return override
+
+
+def explain(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> str:
+    """The groups with their options, and every setting with its value and what the files say of it.
+
+    Arguments:
+        overrides: such as `posterior=ensemble`, whose settings are then the ones shown.
+        config_dirs: directories searched beside the package's own configurations.
+
+    Raises:
+        ConfigError: an override that is wrong.
+    """
+    config = load(overrides, config_dirs) if overrides else None  # checked, which takes longer
+    with initialize_config_module("bayesrl.configs", version_base="1.3"):
+        options = groups(config_dirs)
+        choices = [word for word in overrides if word.partition("=")[0] in options]
+        made = compose("train", [*_search(config_dirs), *choices], return_hydra_config=True)
+        config = config or compose("train")
+    root = resources.files("bayesrl.configs")
+    notes = _notes((root / "train.yaml").read_text())
+    lines = ["Groups (* is what the settings below are of)"]
+    for group, names in options.items():
+        chosen = made.hydra.runtime.choices.get(group)
+        lines.append(f"    {group:12} " + "  ".join(f"{name}{'*' * (name == chosen)}" for name in names))
+        if (file := root / group / f"{chosen}.yaml").is_file():
+            notes |= {f"{group}.{key}": note for key, note in _notes(file.read_text()).items()}
+    lines += ["", "Settings" if overrides else "Settings and their defaults"]
+    for key, value in flat(config).items():
+        if "_target_" not in key and "_partial_" not in key:
+            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+            lines.append(f"    {f'{key}={shown}':40} {notes.get(key, '')}".rstrip())
+    return "\n".join(lines)
+
+
+def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The options of each group, inside an initialised Hydra."""
+    loader = GlobalHydra.instance().config_loader()
+    out = {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
+    for place in [*map(Path, config_dirs), *packaged()]:
+        for path in place.glob("*/*.yaml"):
+            out[path.parent.name] = sorted({*out.get(path.parent.name, []), path.stem})
+    return out
+
+
+def flat(config: DictConfig) -> dict[str, Any]:
+    """Every leaf by its dotted name."""
+    return leaves(OmegaConf.to_container(config, resolve=True))
+
+
+def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Every leaf of nested dictionaries by its dotted name; an empty dictionary is a leaf."""
+    if not (isinstance(tree, dict) and tree):
+        return {prefix: tree}
+    return {
+        k: v for key, node in tree.items() for k, v in leaves(node, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
+
+
+def packaged() -> list[Path]:
+    """The folders `configs/` of installed packages that declare an entry point in the group `bayesrl.envs`."""
+    tops = sorted({point.module.partition(".")[0] for point in entry_points(group="bayesrl.envs")})
+    found = [spec for top in tops if (spec := importlib.util.find_spec(top))]
+    places = [Path(place) / "configs" for spec in found for place in spec.submodule_search_locations or ()]
+    return [place for place in places if place.is_dir()]
+
+
+def settings(config: DictConfig) -> dict[str, bool | float | str]:
+    """What runs are compared by, what matters most first: components by their class, and every setting with a value."""
+    first = ("env.id", "agent", "posterior", "exploration", "seed")
+    out: dict[str, bool | float | str] = {}
+    for key, value in flat(config).items():
+        name, _, last = key.rpartition(".")
+        if name in COMPONENTS and last == "_target_":
+            out[name] = value.rpartition(".")[2]
+        elif last[:1] != "_" and key not in ("run_dir", "resume") and value is not None:
+            out[key] = value if isinstance(value, bool | float | int | str) else str(value)
+    return {key: out[key] for key in dict.fromkeys([*first, *out])}
+
+
+def _search(config_dirs: Sequence[str]) -> list[str]:
+    places = ",".join(f"'file://{place.resolve()}'" for place in [*map(Path, config_dirs), *packaged()])
+    return [f"hydra.searchpath=[{places}]"] if places else []
+
+
+def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]], problems: list[str]) -> str | None:
+    """How Hydra wants an override that names something of `base`; else None, and why not is added to `problems`."""
+    text, key = str(override.input_line), override.key_or_group
+    plain = text.lstrip("+")
+    parent, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(base, parent) if parent else base
+    if override.is_delete() or key in OPEN or any(key.startswith(f"{name}.") for name in OPEN):
+        return text if override.is_delete() else f"++{plain}"
+    if OmegaConf.is_dict(node) and leaf in node:
+        return plain
+    if key in SOLVE or key.split(".")[0] in COMPONENTS:
+        return f"++{plain}"  # `check` compares it with what can be built
+    inside = parent and OmegaConf.is_dict(node)
+    names = [str(k) for k in node] if inside else [*SETTINGS, *options]  # type: ignore[union-attr]
+    problems.append(unknown(text, f"a key of {parent}" if inside else "a setting", leaf if inside else key, names))
+    return None
+
+
+def _notes(text: str) -> dict[str, str]:
+    """The comments of a YAML file by the dotted name of their key."""
+    out: dict[str, str] = {}
+    path: list[str] = []
+    for indent, key, rest in re.findall(r"^( *)(\w+):(.*)$", text, re.M):
+        path = [*path[: len(indent) // 2], key]
+        if note := rest.partition(" # ")[2].strip():
+            out[".".join(path)] = note
+    return out
+
+
+def _check_wrapper(node: Any, where: str) -> list[str]:
+    if isinstance(node, dict) and "_target_" in node:
+        return problems_of(node, where)
+    wanted = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 200}"
+    return [f"got {where}={node}, wanted a _target_ with its arguments, such as {wanted}"]

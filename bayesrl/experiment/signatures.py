@@ -1,0 +1,159 @@
+"""Targets: what a `_target_` of a configuration takes, by the signature of what it names."""
+
+from __future__ import annotations
+
+import collections.abc
+import difflib
+import functools
+import importlib
+import inspect
+import logging
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.utils import get_object
+
+
+def problems_of(node: Any, where: str) -> list[str]:
+    """Names and types of a `_target_` and its arguments, against its signature."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        return []
+    logged = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # Hydra's own words, of several lines
+    try:
+        target = get_object(node["_target_"])
+    except Exception:
+        return [_missing(node["_target_"], f"{where}._target_")]
+    finally:
+        logging.disable(logged)
+    if not callable(target):
+        return [f"got {where}._target_={node['_target_']}, which is {target!r}, wanted a class or a function"]
+    parameters = inspect.signature(target).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError:
+        hints = {}
+    problems = []
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        if key not in parameters and not takes_any:
+            problems.append(unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(parameters)))
+        elif isinstance(value, dict) and "_target_" in value:
+            place = f"{where}.{key}"
+            problems += problems_of(value, place) or _kind(value, place, hints.get(key)) or _whole(value, place)
+        elif value is None and key in parameters and parameters[key].default is None:
+            continue
+        elif not fits(value, hints.get(key, Any)):
+            problems.append(f"got {where}.{key}={value!r}, wanted {spell(hints[key])}")
+        elif isinstance(value, list):
+            problems += [each for i, item in enumerate(value) for each in problems_of(item, f"{where}.{key}[{i}]")]
+    return problems
+
+
+def _kind(node: dict, where: str, wanted: Any) -> list[str]:
+    """Whether what is to be built is of the class that is wanted, where a class or one of several is."""
+    target, kinds = get_object(node["_target_"]), typing.get_args(wanted) or (wanted,)
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    plain = all(inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) for kind in kinds)
+    if node.get("_partial_") or not (plain and inspect.isclass(target)) or issubclass(target, kinds):
+        return []
+    named = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+    return [f"got {where}._target_={node['_target_']}, wanted {named} or a class derived from it"]
+
+
+def _whole(node: dict, where: str) -> list[str]:
+    """Whether what is to be called now has all that it needs, or is to be called later."""
+    target = get_object(node["_target_"])
+    parameters = inspect.signature(target).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    lacking = [name for name in needed if name not in node]
+    if node.get("_partial_") or not lacking or "_args_" in node:
+        return []
+    itself = " or, where the function itself is wanted, _partial_: true" * (not inspect.isclass(target))
+    return [f"got {where}._target_={node['_target_']} without {', '.join(lacking)}, wanted them{itself}"]
+
+
+def _missing(path: str, where: str) -> str:
+    """Why something cannot be imported."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"got {where}={path}, wanted something that can be imported: {why}"
+    own = [key for key, value in vars(found).items() if getattr(value, "__module__", None) == module]
+    return unknown(f"{where}={path}", f"a name of {module}", name, own)
+
+
+def only_accepted(target: str, parts: dict[str, Any]) -> dict[str, Any]:
+    """Those of `parts` that the target takes, a class whose `__init__` ends in **others also what its bases take."""
+    found = get_object(target)
+    names: set[str] = set()
+    for one in inspect.getmro(found) if inspect.isclass(found) else (functools.partial(found),):
+        parameters = inspect.signature(one).parameters
+        names |= parameters.keys()
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return {name: part for name, part in parts.items() if name in names}
+
+
+def fits(value: Any, wanted: Any) -> bool:
+    """Whether a value is of the wanted type; an int is a float, a bool neither, and a _target_ makes what is built."""
+    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted in (Any, inspect.Parameter.empty):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is typing.Literal:
+        return (type(value), value) in [(type(arg), arg) for arg in args]
+    if wanted in (int, float):
+        return isinstance(value, int if wanted is int else (int, float)) and not isinstance(value, bool)
+    if origin in (list, tuple, collections.abc.Sequence):
+        return isinstance(value, list | tuple) and all(fits(item, args[0]) for item in value if args)
+    if isinstance(wanted, type) and wanted in (str, bool, dict, list, tuple, type(None)):
+        return isinstance(value, wanted)
+    return not _built(wanted) or (isinstance(value, dict) and "_target_" in value)
+
+
+def _built(wanted: Any) -> bool:
+    """Whether only a `_target_` gives such a thing: a function, or an instance of a class of ours."""
+    ours = inspect.isclass(wanted) and wanted.__module__.partition(".")[0] == "bayesrl"
+    return ours or collections.abc.Callable in (wanted, typing.get_origin(wanted))
+
+
+def spell(wanted: Any) -> str:
+    """A type in a user's words."""
+    origin, args = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(spell(arg) for arg in args)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(arg).lower() for arg in args)
+    if origin in (list, tuple, collections.abc.Sequence):
+        if args and _built(args[0]):
+            return f"a list, each {spell(args[0])}"
+        return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
+    if _built(wanted):
+        if collections.abc.Callable in (wanted, origin):
+            return "a function, {_target_: module.name, _partial_: true}"
+        return f"a _target_ that is {wanted.__module__}.{wanted.__qualname__} or a class derived from it"
+    names = {
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        dict: "keys with values",
+        list: "a list",
+    }
+    return names.get(wanted, "null" if wanted is type(None) else str(wanted))
+
+
+def unknown(text: str, what: str, name: str, options: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, options, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    listed = ", ".join(sorted(dict.fromkeys(o for o in options if not o.startswith("_")))) or "none"
+    return f"got {text}, wanted {what} that exists: {hint}there are {listed}"

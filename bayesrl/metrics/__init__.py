@@ -1,0 +1,1 @@
+"""Scores of predictions, diagnostics of posteriors, statistics over runs."""

@@ -1,0 +1,133 @@
+"""Networks by name: from the shape of an input and the number of outputs to a `Network`.
+
+Shapes: B batch, A outputs, D features, W observations in a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from bayesrl.networks.layers import CNN, MLP, MinGRU, Recurrent, ResidualMLP, Streams
+from bayesrl.networks.network import Network
+
+
+def mlp(
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    size: int = 1,
+    hidden: Sequence[int] = (128, 128),
+    dueling: bool = False,
+    normalise: bool = False,
+    prior: Sequence[int] = (64, 64),
+    activation: Callable[[], nn.Module] = nn.ReLU,
+) -> Network:
+    """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
+
+    Arguments:
+        size: numbers for each output, the likelihood's `size`.
+        categories: where inputs are indices of ones, the length of the binary vector they point into.
+        hidden: layer widths; the last is D.
+        dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
+        normalise: LayerNorm before every activation (Ba et al., 2016).
+        prior: layer widths of frozen prior functions.
+        activation: such as `nn.ReLU`, or the smooth `nn.SiLU`; prior functions have ReLUs.
+    """
+    prior_body = MLP(shape, prior, categories)
+    if not dueling:
+        return Network(MLP(shape, hidden, categories, normalise, activation), outputs, prior=prior_body, size=size)
+    if len(hidden) < 2:
+        raise ValueError(f"got hidden={list(hidden)} and dueling, wanted two or more layer widths, such as [128, 128]")
+    body = Streams(MLP(shape, hidden[:-1], categories, normalise, activation), hidden[-1])
+    return Network(body, outputs, True, prior_body, size)
+
+
+def residual(
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    size: int = 1,
+    width: int = 128,
+    blocks: int = 2,
+    expansion: int = 4,
+    prior: Sequence[int] = (64, 64),
+) -> Network:
+    """Residual blocks with LayerNorm, for inputs [B, *shape] and A = `outputs` (Lee et al., SimBa, 2025).
+
+    Arguments:
+        size: numbers for each output, the likelihood's `size`.
+        categories: where inputs are indices of ones, the length of the binary vector they point into.
+        width: D.
+        blocks: how many.
+        expansion: width inside a block, in units of D.
+        prior: layer widths of frozen prior functions, which are plain ones.
+    """
+    body = ResidualMLP(shape, width, blocks, expansion, categories)
+    return Network(body, outputs, prior=MLP(shape, prior, categories), size=size)
+
+
+SMALL = ((16, 3, 1, 1), (32, 3, 2, 1))
+
+
+def cnn(
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    size: int = 1,
+    convolutions: Sequence[Sequence[int]] = SMALL,
+    hidden: Sequence[int] = (128,),
+    prior: Sequence[int] = (64,),
+) -> Network:
+    """Convolutions for images [B, *shape], shape = (height, width, channels), and A = `outputs`.
+
+    Arguments:
+        size: numbers for each output, the likelihood's `size`.
+        categories: 0, because images are no indices.
+        convolutions: channels, kernel, stride and padding of each.
+        hidden: layer widths after them; the last is D.
+        prior: layer widths of frozen prior functions, after the same convolutions with half the channels.
+    """
+    body = CNN(shape, convolutions, hidden)
+    return Network(body, outputs, prior=CNN(shape, _halved(convolutions), prior), size=size)
+
+
+def recurrent(
+    shape: Sequence[int],
+    outputs: int,
+    categories: int = 0,
+    size: int = 1,
+    history: int = 24,
+    units: int = 64,
+    hidden: Sequence[int] = (64,),
+    convolutions: Sequence[Sequence[int]] = (),
+    cell: Callable[[int, int], nn.Module] = MinGRU,
+    prior: Sequence[int] = (32,),
+) -> Network:
+    """A gated cell over the last W observations of an episode, [B, W, 1 + prod(shape)], for A = `outputs`.
+
+    Arguments:
+        size: numbers for each output, the likelihood's `size`.
+        categories: where observations are indices of ones, the length of the binary vector they point into.
+        history: W.
+        units: of the cell's state.
+        hidden: layer widths of the encoder before it; the last is also D.
+        convolutions: of an encoder for images, channels, kernel, stride and padding of each; none for other inputs.
+        cell: (inputs, units) -> the cell, `modules.MinGRU` or `modules.GRU`.
+        prior: layer widths of the encoder of frozen prior functions; the last is also their cell's.
+    """
+
+    if units < 1:
+        raise ValueError(f"got units={units}, wanted 1 or more, such as 64")
+
+    def body(hidden: Sequence[int], units: int, convolutions: Sequence[Sequence[int]]) -> Recurrent:
+        encoder = CNN(shape, convolutions, hidden) if convolutions else MLP(shape, hidden, categories)
+        return Recurrent(encoder, cell(hidden[-1], units), units, shape, hidden[-1], history)
+
+    prior_body = body(prior, prior[-1], _halved(convolutions))
+    return Network(body(hidden, units, convolutions), outputs, prior=prior_body, size=size)
+
+
+def _halved(convolutions: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [[(channels + 1) // 2, *rest] for channels, *rest in convolutions]

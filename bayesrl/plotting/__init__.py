@@ -1,0 +1,1 @@
+"""Charts as SVG, and drawing in pixels."""

@@ -1,0 +1,72 @@
+"""Deterministic policies for continuous actions, one for each of K draws of a posterior over Q-functions.
+
+    pi_k(x) = tanh(g(psi_k, x));     psi_k climbs  mean_B f_{z_k}(x, pi_k(x))
+
+The deterministic policy gradient (Silver et al., 2014; Lillicrap et al., 2016), of every draw by itself. Shapes: K
+draws, B batch, E environments, A numbers of an action, P weights of one policy.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from bayesrl.networks.builders import mlp
+from bayesrl.optim import Adam
+
+
+class Actors(nn.Module):
+    """K weight vectors psi [K, P] of one network from inputs to actions in [-1, 1].
+
+    Arguments:
+        shape: of one input.
+        actions: A.
+        count: K.
+        hidden: layer widths of a policy.
+        optimizer: parameters -> torch optimiser.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        actions: int,
+        count: int,
+        hidden: Sequence[int] = (128, 128),
+        optimizer: Callable = partial(Adam, lr=5e-4),
+    ) -> None:
+        super().__init__()
+        if count < 1:
+            raise ValueError(f"got {count} policies, wanted 1 or more: one for each draw that is acted on")
+        self.network = mlp(shape, actions, hidden=hidden)
+        self.psi = nn.Parameter(torch.stack([self.network.init() for _ in range(count)]))
+        self.optimizer = optimizer([self.psi])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every policy at every input: [B, *] -> [K, B, A]."""
+        return self.network(self.psi, x).tanh()
+
+    def paired(self, k: Tensor, x: Tensor) -> Tensor:
+        """Policy k[i] at input i: [E] int64, [E, *] -> [E, A]."""
+        return self.network.paired(self.psi[k], x).tanh()
+
+    def climb(self, value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """One step up `value`, from actions [K, B, A] to [K, B], at inputs [B, *]; returns its mean before, 0-d."""
+        worth = value(self(x)).mean(1)  # [K]
+        self.psi.grad = torch.autograd.grad(-worth.sum(), self.psi)[0]  # and none of what `value` is made of
+        self.optimizer.step()
+        return worth.mean().detach()
+
+    def snapshot(self) -> Actors:
+        """A frozen copy, without an optimiser: a target."""
+        return copy.deepcopy(self, {id(self.optimizer): None}).requires_grad_(False)
+
+    def get_extra_state(self) -> dict:
+        return self.optimizer.state_dict() if self.optimizer is not None else {}
+
+    def set_extra_state(self, state: dict) -> None:
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state)

@@ -1,0 +1,1 @@
+"""Posteriors over dynamics, and planning in worlds drawn from them."""

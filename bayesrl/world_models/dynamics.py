@@ -1,0 +1,366 @@
+"""Dynamics: a posterior over worlds, learned from transitions and scored on every episode before it learns from it.
+
+    (next obs - obs, reward) ~ likelihood(f_z(obs, action)),   terminated ~ Bernoulli(sigmoid(f_z(obs, action)))
+
+One draw z of the posterior is one whole world. Inputs and targets are standardised by statistics that change only when
+the posterior is fitted anew, so that a world stays what it was in between. Shapes: n worlds, B batch, D numbers of an
+observation, A of an action in [-1, 1], or discrete actions; K = D + 1 targets that are numbers, the reward last.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bayesrl.compilation.capture import captured
+from bayesrl.likelihoods import Prediction, WithFlag
+from bayesrl.metrics.one_step import score
+from bayesrl.posteriors import Batch, Learner
+from bayesrl.rl.replay_buffer import Replay, Sample
+from bayesrl.rl.types import EnvSpec
+
+Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+Terminated = Callable[[Tensor], Tensor]
+
+
+class Dynamics(nn.Module):
+    """A posterior over (change of the observation, reward, termination).
+
+    Arguments:
+        spec: of the environments, whose observations are vectors of numbers.
+        posterior: over functions as `signature` says, with the likelihood `WithFlag`.
+        reward: the reward where it is known: obs [*, D], action [*, A], next obs [*, D] -> [*].
+        terminated: whether an episode ends, where that is known: next obs [*, D] -> [*] bool.
+        temperatures: to learn with side by side; the one that predicted new episodes best is acted on. Without, the
+            posterior's own.
+        memory: how much of its past score a temperature keeps at each new one.
+        reward_scale: the least that rewards are standardised by: how large they may be where none has been seen.
+
+    Attributes:
+        posterior: of the worlds that are acted in: an average of the chosen temperature's learner.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
+    scores: Tensor
+    chosen: Tensor
+    learners: Sequence[Learner]
+    averages: Sequence[Learner]
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        posterior: Learner,
+        reward: Reward | None = None,
+        terminated: Terminated | None = None,
+        temperatures: Sequence[float] = (),
+        memory: float = 0.7,
+        reward_scale: float = 0.0,
+    ) -> None:
+        super().__init__()
+        (width,), _ = signature(spec)
+        if not 0 <= memory < 1:
+            raise ValueError(f"got memory={memory}, wanted a share in [0, 1)")
+        if not 0 <= reward_scale < math.inf:
+            raise ValueError(f"got reward_scale={reward_scale}, wanted 0 or more, in the rewards' units")
+        if not isinstance(posterior.likelihood, WithFlag):
+            raise ValueError(
+                f"got the likelihood {type(posterior.likelihood).__name__}, wanted one with a flag for the "
+                "termination: WithFlag(likelihood)"
+            )
+        device = next(posterior.parameters()).device
+        known("reward", reward, torch.float32, spec, device)
+        known("terminated", terminated, torch.bool, spec, device)
+        self.spec, self.reward, self.terminated = spec, reward, terminated
+        self.memory, self.reward_scale = memory, reward_scale
+        self.learners = nn.ModuleList(tempered(posterior, temperatures))  # type: ignore[assignment]
+        self.averages = nn.ModuleList(x.snapshot() for x in self.learners)  # type: ignore[assignment]
+        self.posterior: Learner = self.averages[0].snapshot()  # type: ignore[assignment]
+        K = width - spec.actions + 1
+        for name, value in {
+            "mean": torch.zeros(width), "scale": torch.ones(width),
+            "target_mean": torch.zeros(K), "target_scale": torch.ones(K),
+            "scores": torch.zeros(len(self.learners)), "chosen": torch.zeros((), dtype=torch.int64),
+        }.items():  # fmt: skip
+            self.register_buffer(name, value.to(device))
+        self.step: Callable[..., dict[str, Tensor]] = self.update
+
+    # --- worlds --------------------------------------------------------------------------------------------------
+
+    def draw(self, n: int, generator: Generator | None = None) -> Worlds:
+        """n worlds, frozen: no later fit changes them."""
+        frozen = copy.copy(self)
+        frozen._modules = {"posterior": self.posterior.snapshot()}
+        frozen._buffers = {name: value.clone() for name, value in self._buffers.items()}  # type: ignore[union-attr]
+        return frozen.worlds(frozen.posterior.index(n, generator))
+
+    def worlds(self, z: Tensor) -> Worlds:
+        """Those that z [n, *] names; equal z, the same world until the next fit."""
+        return Worlds(self, self.posterior.functions(z), len(z))
+
+    @torch.no_grad()
+    def predict(self, obs: Tensor, action: Tensor, n: int = 100) -> Prediction:
+        """Change of the observation, reward and termination with what is unsure of them, [B, D + 2], in their units.
+
+        Arguments:
+            obs: [B, D].
+            action: [B, A], or numbers of discrete ones, [B].
+            n: draws.
+        """
+        out = self.posterior.predict(self.inputs(obs, self.taken(action)), n)
+        scale = nn.functional.pad(self.target_scale, (0, 1), value=1.0)
+        mean = scale * out.mean + nn.functional.pad(self.target_mean, (0, 1))
+        return Prediction(mean, scale.square() * out.epistemic, scale.square() * out.aleatoric)
+
+    def taken(self, action: Tensor) -> Tensor:
+        """Actions as a world takes them, [*, A]: discrete ones, numbers [B] or preferences [*, A], as one-hot."""
+        if self.spec.bounds is not None:
+            return action
+        number = action if action.dim() == 1 else action.argmax(-1)
+        return (number[..., None] == torch.arange(self.spec.actions, device=action.device)).to(self.mean.dtype)
+
+    def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
+        """What the posterior sees: [*, D] and [*, A] -> [*, D + A], standardised."""
+        return ((torch.cat([obs, action], -1) - self.mean) / self.scale).clamp(-10, 10)
+
+    # --- learning ------------------------------------------------------------------------------------------------
+
+    def fit(self, replay: Replay, updates: int, batch_size: int = 128) -> dict[str, Tensor]:
+        """Go on learning, from everything in memory: so many updates at each temperature, under new statistics.
+
+        What is acted on is the learner's mean over the second half of them (Polyak & Juditsky, Acceleration of
+        Stochastic Approximation by Averaging, 1992). Returns 0-d tensors: the loss of the last update and its terms.
+        """
+        rows = torch.arange(min(replay.rows, replay.T) * replay.E, device=self.mean.device)
+        seen = replay.gather(rows)
+        self.check(seen)
+        self.standardise(seen)
+        info: dict[str, Tensor] = {}
+        for done in range(updates):
+            rate = torch.tensor(1 / max(1, done - updates // 2), device=self.mean.device)
+            sample = replay.gather(replay.index(batch_size))._replace(next_mask=None)
+            z = [learner.index(learner.draws) for learner in self.learners]
+            info = self.step(rate, *(part for part in sample if part is not None), *z)
+        for average in self.averages:
+            index = average.index(1)
+            average.refresh([self.batch(replay.gather(part), average, index) for part in rows.split(256)])
+        self.choose()
+        return info
+
+    def update(self, rate: Tensor, *given: Tensor) -> dict[str, Tensor]:
+        """Teach a sample's parts to every learner, under the draws given for each: a pure tensor function.
+
+        The averages move to their learners by `rate`, 0-d.
+        """
+        obs, action, reward, discount, next_obs, weight, tags, size, *draws = given
+        sample = Sample(obs, action, reward, discount, next_obs, None, weight, tags, size)
+        infos = []
+        for learner, average, z in zip(self.learners, self.averages, draws, strict=True):
+            infos.append(learner.fit_step(self.batch(sample, learner, z), z))
+            with torch.no_grad():
+                for old, new in zip(average.parameters(), learner.parameters(), strict=True):
+                    old.lerp_(new, rate)
+        return infos[0]
+
+    def capture(self, sample: Sample, calls: float, say: Callable[[str], None]) -> bool:
+        """Compile an update for samples of these shapes, if so many save more time than that takes; whether it did."""
+        z = [learner.index(learner.draws, Generator(self.mean.device).manual_seed(0)) for learner in self.learners]
+        given = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
+        self.step = captured(self.update, self, *given, name="the update", calls=calls, say=say)
+        return self.step != self.update
+
+    @torch.no_grad()
+    def check(self, sample: Sample) -> None:
+        """That a known reward is a number at what has been seen.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if self.reward is None:
+            return
+        reward = self.reward(sample.obs, self.taken(sample.action), sample.next_obs)
+        if len(broken := (~reward.isfinite() & (sample.weight > 0)).nonzero()):
+            i = int(broken[0])
+            raise ValueError(
+                f"got the reward {float(reward[i])} from the reward function at obs {sample.obs[i].tolist()}, action "
+                f"{sample.action[i].tolist()}, next obs {sample.next_obs[i].tolist()}, wanted a finite number: mend it"
+            )
+
+    @torch.no_grad()
+    def standardise(self, sample: Sample) -> None:
+        """Take statistics from a sample; the scale of what never changed in it is 1, and of a reward a thousandth.
+
+        Else worlds would promise more or less than what was always paid, and plans would go for it.
+        """
+        weight = sample.weight[:, None] / sample.weight.sum()
+        x = torch.cat([sample.obs, self.taken(sample.action)], -1)
+        still = torch.ones_like(self.target_scale)
+        still[-1] = 1e-3
+        for values, mean, scale, constant in (
+            (x, self.mean, self.scale, torch.ones_like(self.scale)),
+            (changes(sample), self.target_mean, self.target_scale, still),
+        ):
+            center = (weight * values).sum(0)
+            std = (weight * (values - center).square()).sum(0).sqrt()
+            mean.copy_(center)
+            scale.copy_(torch.where(std > 1e-5 * (1 + center.abs()), std, constant))
+        self.target_scale[-1].clamp_(min=self.reward_scale)
+
+    def batch(self, sample: Sample, learner: Learner, z: Tensor) -> Batch:
+        """A sample of transitions as what a learner is taught for its draws z [n, *]."""
+        weight, shift = learner.bootstrap(z, sample.tags)
+        y = (changes(sample) - self.target_mean) / self.target_scale
+        y = y.expand(len(z), *y.shape) + shift[..., None]
+        flag = (sample.discount == 0).to(y.dtype).expand(len(z), -1)[..., None]
+        x = self.inputs(sample.obs, self.taken(sample.action))
+        return Batch(x, None, torch.cat([y, flag], -1), weight * sample.weight, sample.size)
+
+    # --- scores --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, sample: Sample) -> dict[str, Tensor]:
+        """How well each temperature predicts transitions that none has learned from; what is told is the chosen one's.
+
+        Returns what `one_step.score` does.
+        """
+        real = sample.weight > 0
+        parts = {name: part[real] for name, part in sample._asdict().items() if part is not None and part.dim()}
+        sample = sample._replace(**parts)
+        z = self.posterior.index(1, Generator(device=self.mean.device).manual_seed(0))
+        batch = self.batch(sample, self.posterior, z)
+        told = [score(average, batch) for average in self.averages]
+        self.scores.lerp_(torch.stack([each["nll"] for each in told]).nan_to_num(1e9, 1e9), 1 - self.memory)
+        return told[int(self.chosen)]
+
+    @torch.no_grad()
+    def choose(self) -> None:
+        """Act from now on in the worlds of the temperature with the best score."""
+        self.chosen.copy_(self.scores.argmin())
+        self.posterior.load_state_dict(self.averages[int(self.chosen)].state_dict())
+
+    @property
+    def temperature(self) -> Tensor:
+        """T of the posterior that is acted on, 0-d; NaN where it has none."""
+        return getattr(self.posterior, "temperature", self.mean.new_tensor(torch.nan))
+
+
+class Imagined(NamedTuple):
+    """One step of n worlds.
+
+    Attributes:
+        next_obs: [n, B, D].
+        reward: [n, B].
+        terminated: the probability that the episode ends here, [n, B].
+    """
+
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+
+
+class Worlds:
+    """n worlds to act in.
+
+    Arguments:
+        dynamics: that they are drawn from.
+        function: of all of them, each on a batch of its own: [n, B, D + A] -> [n, B, (K + 1) * size].
+        count: n.
+    """
+
+    def __init__(self, dynamics: Dynamics, function: Callable[[Tensor], Tensor], count: int) -> None:
+        self.dynamics, self.function, self.count = dynamics, function, count
+
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+        """Each world on a batch of its own.
+
+        Arguments:
+            obs: [n, B, D].
+            action: [n, B, A] in [-1, 1]; of discrete actions the one with the greatest number is taken.
+            noise: standard normal numbers that fit [n, B, K], for the aleatoric part; without it, what is expected.
+        """
+        d, likelihood = self.dynamics, self.dynamics.posterior.likelihood
+        action = d.taken(action)
+        out = self.function(d.inputs(obs, action))
+        y, flag = likelihood.mean(out).split([len(d.target_mean), 1], -1)
+        if noise is not None:
+            y = y + likelihood.variance(out)[..., :-1].sqrt() * noise
+        change, reward = (d.target_mean + d.target_scale * y).split([len(d.target_mean) - 1, 1], -1)
+        after = obs + change
+        return Imagined(
+            after,
+            reward[..., 0] if d.reward is None else d.reward(obs, action, after),
+            flag[..., 0] if d.terminated is None else d.terminated(after).to(y.dtype),
+        )
+
+
+def signature(spec: EnvSpec) -> tuple[tuple[int], int]:
+    """Input shape (D + A) and outputs D + 2 of the functions that dynamics are made of.
+
+    Raises:
+        ValueError: observations that are no vectors of numbers.
+    """
+    if spec.dtype != torch.float32 or len(spec.shape) != 1:
+        raise ValueError(
+            f"got observations {list(spec.shape)} of {spec.dtype}, wanted a vector of numbers, whose change is "
+            "predicted: use agent=tabular_psrl for Discrete observations, agent=bayes_dqn for images"
+        )
+    return (spec.shape[0] + spec.actions,), spec.shape[0] + 2
+
+
+def known(name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpec, device: torch.device) -> None:
+    """Try a reward or an end that is given, where it is, on numbers of the shapes that it will be called with.
+
+    Raises:
+        ValueError: it raises, changes what it is given, or gives anything but one number of the dtype for each row.
+    """
+    if function is None:
+        return
+    shape = 3, 2
+    obs, action = (torch.zeros(*shape, width, device=device) for width in (spec.shape[0], spec.actions))
+    given = (obs, action, obs) if name == "reward" else (obs,)
+    called = f"the {name} function, called with {' and '.join(str([*x.shape]) for x in given)}"
+    try:
+        out = function(*given)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"got {type(error).__name__}: {' '.join(str(error).split())} from {called}, wanted no exception: mend it "
+            f"at {place.filename}, line {place.lineno}"
+        ) from error
+    if any(x._version for x in given):
+        raise ValueError(f"got a change in place by {called}, wanted its arguments as they were: x = x - 1, not x -= 1")
+    got = f"{[*out.shape]} of {out.dtype}" if isinstance(out, Tensor) else repr(out)
+    if not isinstance(out, Tensor) or out.shape != shape or out.dtype != dtype:
+        raise ValueError(
+            f"got {got} from {called}, wanted a tensor {[*shape]} of {dtype}, one for each row: mend what it returns"
+        )
+
+
+def changes(sample: Sample) -> Tensor:
+    """Change of the observation and reward, [B, K]."""
+    return torch.cat([sample.next_obs - sample.obs, sample.reward[:, None]], -1)
+
+
+def tempered(posterior: Learner, temperatures: Sequence[float]) -> list[Learner]:
+    """The posterior itself, or copies of it at each of the temperatures."""
+    if not temperatures:
+        return [posterior]
+    if not hasattr(posterior, "temperature"):
+        raise ValueError(
+            f"got temperatures={list(temperatures)} for {type(posterior).__name__}, which has none, wanted "
+            "temperatures=[]"
+        )
+    if min(temperatures) < 0:
+        raise ValueError(f"got temperatures={list(temperatures)}, wanted no negative temperature")
+    out = [copy.deepcopy(posterior) for _ in temperatures]
+    for learner, T in zip(out, temperatures, strict=True):
+        learner.temperature.fill_(T)  # type: ignore[operator, union-attr]
+    return out

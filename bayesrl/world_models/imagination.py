@@ -1,0 +1,219 @@
+"""Imagination: what an agent learns from beside what happened, short branches of draws of a dynamics posterior.
+
+    batch = (1 - share) B from the replay + share B from branches s, a_1, s_1, ..., a_H, s_H;    s from the replay,
+    s_{t+1}, r_t ~ world z, a_t ~ the agent's own policy, one draw of each a branch
+
+Learning from both is Dyna (Sutton, Integrated Architectures for Learning, Planning, and Reacting, 1990); branches that
+are short and begin at real states keep a world's errors from growing (Janner et al., When to Trust Your Model:
+Model-Based Policy Optimization, 2019). Shapes: B batch, D numbers of an observation, K of a tag, H horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bayesrl.posteriors import Learner, Posterior
+from bayesrl.rl.replay_buffer import Replay, Sample
+from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.world_models.dynamics import Dynamics, signature
+
+Policy = Callable[[Tensor], Tensor]
+
+
+class Experience(nn.Module):
+    """Where an agent's batches come from: the replay alone."""
+
+    def tags(self, posterior: Posterior, n: int) -> Tensor:
+        """What the replay stores with each of n new transitions, [n, K]."""
+        return posterior.tags(n)
+
+    def renew(self, replay: Replay, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
+        """Whatever is due before an update; returns 0-d tensors for the log.
+
+        `follow` of n is a policy for n branches, a draw each: observations [n, D] to actions.
+        """
+        return {}
+
+    def index(self, replay: Replay, batch_size: int) -> Tensor:
+        """Random places of a batch, [B] int64, from torch's global generator."""
+        return replay.index(batch_size)
+
+    def gather(self, replay: Replay, index: Tensor) -> Sample:
+        """The batch that `index` [B] names: a pure tensor function of constant shapes."""
+        return replay.gather(index)
+
+
+class Imagination(Experience):
+    """Learns a posterior over worlds and mixes what their draws imagine into every batch.
+
+    Imagined transitions stand beside real ones and not for more data: a batch's `size` stays that of the replay.
+
+    Arguments:
+        spec: of the environments; vectors of numbers are observed, and no actions masked.
+        posterior: the agent's own, over values.
+        n_step, discount: of its targets, which end with a branch.
+        world: posterior over the functions that `dynamics.signature` says, with the likelihood `WithFlag`.
+        dynamics: (spec, world) -> what the world posterior is of, with known parts and temperatures.
+        share: of a batch that is imagined, in (0, 1).
+        horizon: H, steps of a branch; one that ends before goes on from another real state.
+        branches: imagined at a time, each in a world of its own.
+        every: rows of the replay after which to fit anew, from where the last fit ended, and imagine.
+        updates: of a fit.
+        batch_size: of a fit.
+        capacity: of the imagined memory, in transitions; old ones are written over.
+
+    Raises:
+        ValueError: environments whose worlds cannot be imagined, or numbers that make no sense.
+    """
+
+    fitted: Tensor
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        posterior: Posterior,
+        n_step: int,
+        discount: float,
+        world: Learner,
+        dynamics: Callable[..., Dynamics] = Dynamics,
+        share: float = 0.5,
+        horizon: int = 5,
+        branches: int = 100,
+        every: int = 100,
+        updates: int = 300,
+        batch_size: int = 128,
+        capacity: int = 2000,
+    ) -> None:
+        super().__init__()
+        imaginable(spec)
+        if (W := max(posterior.history, world.history)) > 1:
+            raise ValueError(
+                f"got a network with a history of {W} observations, wanted 1, because worlds are "
+                "learned from single ones: leave imagination out, or choose another network"
+            )
+        if not 0 < share < 1 or min(horizon, branches, every, updates, batch_size) < 1:
+            raise ValueError(
+                f"got share={share}, horizon={horizon}, branches={branches}, every={every}, updates={updates}, "
+                f"batch_size={batch_size}, wanted a share between 0 and 1 and at least 1 of the others"
+            )
+        least = branches * max(horizon, n_step + 1)
+        if capacity < least:
+            raise ValueError(
+                f"got capacity={capacity}, wanted at least {least}, for {branches} branches of {horizon} steps and "
+                f"targets of {n_step}: raise imagination.capacity"
+            )
+        device, tags = next(world.parameters()).device, posterior.tags(1)
+        self.width, self.dtype = tags.shape[1], tags.dtype
+        self.dynamics = dynamics(spec, world)
+        self.memory = Replay(spec._replace(num_envs=branches), tags, capacity, n_step, discount, device)
+        self.share, self.horizon, self.branches, self.every = share, horizon, branches, every
+        self.updates, self.batch_size = updates, batch_size
+        self.told: dict[str, Tensor] = {}
+        self.register_buffer(
+            "fitted", torch.zeros((), dtype=torch.int64, device=device)
+        )  # rows of the replay at the last fit
+
+    def tags(self, posterior: Posterior, n: int) -> Tensor:
+        """Of the agent's posterior and the world's, side by side."""
+        return torch.cat([p.tags(n).to(self.fitted.device) for p in (posterior, self.dynamics.posterior)], 1)
+
+    def renew(self, replay: Replay, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
+        """Where it is due, score what is new, fit to everything and imagine; returns the newest scores."""
+        since = int(self.fitted)
+        if since and replay.rows - since < self.every:
+            return self.told
+        steps = Steps(replay, self.width, self.dynamics.posterior.tags(1).dtype)
+        if since:
+            rows = torch.arange(max(since, replay.rows - replay.T), replay.rows, device=self.fitted.device) % replay.T
+            new = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
+            sample = steps.gather(new)
+            if sample.weight.any():  # and not a reset alone
+                self.told = {f"model/{name}": value for name, value in self.dynamics.score(sample).items()}
+        self.dynamics.fit(steps, self.updates, self.batch_size)
+        self.fitted.fill_(replay.rows)
+        self.imagine(replay, posterior, follow(self.branches))
+        while len(self.memory) == 0:  # targets of more steps than a branch has
+            self.imagine(replay, posterior, follow(self.branches))
+        return self.told
+
+    @torch.no_grad()
+    def imagine(self, replay: Replay, posterior: Posterior, policy: Policy) -> None:
+        """Store H steps of every branch; what is not finite is stored as no transition."""
+        n, dynamics = self.branches, self.dynamics
+        worlds = dynamics.worlds(dynamics.posterior.index(n))
+        obs = begin(replay, n)
+        for t in range(self.horizon):
+            action = policy(obs)
+            noise = torch.randn(n, 1, len(dynamics.target_mean), device=obs.device)
+            made = worlds.step(obs[:, None], dynamics.taken(action)[:, None], noise)
+            after, reward, ends = made.next_obs[:, 0], made.reward[:, 0], made.terminated[:, 0]
+            valid = after.isfinite().all(1) & reward.isfinite() & ends.isfinite()
+            terminated = valid & (torch.rand_like(ends) < ends)
+            cut = ~valid if t < self.horizon - 1 else ~terminated
+            after, reward = torch.where(valid[:, None], after, obs), torch.where(valid, reward, 0.0)
+            self.memory.add(Transition(obs, action, reward, terminated, cut, after, valid), posterior.tags(n))
+            obs = torch.where((terminated | cut)[:, None], begin(replay, n), after)
+
+    def index(self, replay: Replay, batch_size: int) -> Tensor:
+        """Places in the replay, then of the imagined share places in the imagined memory."""
+        count = round(self.share * batch_size)
+        return torch.cat([replay.index(batch_size - count), self.memory.index(count)])
+
+    def gather(self, replay: Replay, index: Tensor) -> Sample:
+        count = round(self.share * len(index))
+        real, dreamt = index.split([len(index) - count, count])
+        happened, imagined = replay.gather(real), self.memory.gather(dreamt)
+        happened = happened._replace(tags=happened.tags[:, : self.width].to(self.dtype))
+        joined = {
+            name: torch.cat([part, getattr(imagined, name)])
+            for name, part in happened._asdict().items()
+            if part is not None and part.dim()
+        }
+        return happened._replace(**joined)  # without masks, and of the replay's size
+
+    def get_extra_state(self) -> dict:
+        return {"rows": self.memory.rows, "columns": self.memory.rows_since(0), "told": self.told}
+
+    def set_extra_state(self, state: dict) -> None:
+        self.memory.restore(state["columns"], state["rows"])
+        self.told = state["told"]
+
+
+class Steps(Replay):
+    """A replay's single steps, undiscounted, with the tags from column `width` on: what dynamics learn from."""
+
+    def __init__(self, replay: Replay, width: int, dtype: torch.dtype) -> None:
+        self.__dict__.update(replay.__dict__)  # the same memory
+        self.n_step, self.discount, self.width, self.dtype = 1, 1.0, width, dtype
+
+    def gather(self, index: Tensor) -> Sample:
+        sample = super().gather(index)
+        return sample._replace(tags=sample.tags[:, self.width :].to(self.dtype))
+
+
+def begin(replay: Replay, n: int) -> Tensor:
+    """Random remembered observations that were acted on, [n, D]."""
+    real = replay.columns["valid"].flatten().nonzero()[:, 0]  # rows never written are not valid
+    return replay.columns["obs"].flatten(0, 1)[real[torch.randint(len(real), (n,), device=real.device)]]
+
+
+def imaginable(spec: EnvSpec) -> tuple[tuple[int], int]:
+    """What `dynamics.signature` says of environments whose worlds can be imagined.
+
+    Raises:
+        ValueError: observations that are no vectors of numbers, or masked actions.
+    """
+    if spec.dtype != torch.float32 or len(spec.shape) != 1:
+        raise ValueError(
+            f"got observations {list(spec.shape)} of {spec.dtype}, wanted a vector of numbers, whose change a world "
+            "predicts: leave imagination out"
+        )
+    if spec.masked:
+        raise ValueError(
+            "got environments that mask actions, wanted ones that allow all, because no world predicts the next mask: "
+            "leave imagination out"
+        )
+    return signature(spec)

@@ -1,0 +1,150 @@
+"""Model-predictive control: a search at every step, of which the first action is done and the rest is remembered.
+
+Shapes: E environments, S worlds of each, C candidates, H horizon, A numbers of an action, D of an observation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Generator, Tensor, nn
+
+from bayesrl.compilation.capture import captured, kept
+from bayesrl.rl.types import EnvSpec
+from bayesrl.world_models.dynamics import Dynamics
+from bayesrl.world_models.planners import Plan, Planner
+from bayesrl.world_models.propagation import Rollouts, TSinf, rollout
+
+STRETCH = 10  # steps of a rollout in one graph: compiling takes as long as these, whatever the horizon
+
+
+class MPC(nn.Module):
+    """Plans, and acts on the first step of each plan.
+
+    Arguments:
+        spec: of the environments.
+        dynamics: whose worlds are searched in.
+        planner: how.
+        propagation: of particles through worlds.
+    """
+
+    mean: Tensor
+    kept: Tensor
+    broken: Tensor
+
+    def __init__(self, spec: EnvSpec, dynamics: Dynamics, planner: Planner, propagation: TSinf) -> None:
+        super().__init__()
+        self.dynamics, self.planner, self.propagation, self.actions = dynamics, planner, propagation, spec.actions
+        plan = planner.begin(spec.num_envs, spec.actions + propagation.controls(spec.shape[0]), dynamics.mean)
+        self.register_buffer("mean", plan.mean)
+        self.register_buffer("kept", plan.kept)
+        self.register_buffer("broken", torch.zeros((), device=plan.mean.device))
+        self.compiled: dict[tuple, Callable] | None = None
+        self.calls = math.inf
+        self.say: Callable[[str], None] = print
+
+    @torch.no_grad()
+    def act(self, z: Tensor, obs: Tensor, start: Tensor, noisy: bool) -> Tensor:
+        """The first actions of new plans, [E, A], in worlds z [E S, *] from obs [E, D].
+
+        Arguments:
+            start: marks episodes that begin here, [E] bool.
+            noisy: whether particles feel the aleatoric part.
+        """
+        before = self.planner.begin(len(obs), self.mean.shape[-1], obs)._replace(mean=self.mean, kept=self.kept)
+        plan = self.search(self.propagation, z, obs, self.planner.later(before, start), noisy)
+        self.mean.copy_(plan.mean)
+        self.kept.copy_(plan.kept)
+        self.broken += plan.broken.sum()
+        return plan.best[:, 0, : self.actions]
+
+    @torch.no_grad()
+    def follow(self, propagation: TSinf, z: Tensor, obs: Tensor, start: Tensor, before: Tensor | None) -> Tensor:
+        """A greedy plan at obs [E, D] and what to remember of it, in rows [E, *]: obs, first actions, step, mean, kept.
+
+        Judged in worlds z [E S, *] by `propagation`, which is given their noise. Goes on from what this gave `before`,
+        a step ago, but where an episode starts, [E] bool. Has random numbers of its own, others at every step of an
+        episode.
+        """
+        E, planner, A = len(obs), self.planner, self.actions + propagation.controls(obs.shape[1])
+        plan, step = planner.begin(E, A, obs), obs.new_zeros(E, 1)
+        if before is not None:
+            sizes = [A, 1, plan.mean[0].numel(), plan.kept[0].numel()]
+            _, step, mean, kept = before[:, obs.shape[1] :].split(sizes, 1)
+            plan = plan._replace(mean=mean.view_as(plan.mean), kept=kept.view_as(plan.kept))
+            plan, step = planner.later(plan, start), (step + 1) * ~start[:, None]
+        generator = Generator(obs.device).manual_seed(int(step.max()))
+        plan = self.search(propagation, z, obs, plan, True, generator)
+        return torch.cat([obs, plan.best[:, 0], step, plan.mean.flatten(1), plan.kept.flatten(1)], 1)
+
+    def first(self, rows: Tensor) -> Tensor:
+        """The first actions, [E, A], of what `follow` gave, [E, *]."""
+        D = len(self.dynamics.target_mean) - 1
+        return rows[:, D : D + self.actions]
+
+    def search(
+        self,
+        propagation: TSinf,
+        z: Tensor,
+        obs: Tensor,
+        plan: Plan,
+        noisy: bool,
+        generator: Generator | None = None,
+    ) -> Plan:
+        """A plan improved: z [E S, *], obs [E, D]."""
+        E, S, H, A = len(obs), len(z) // len(obs), self.planner.horizon, plan.mean.shape[-1]
+        shift = torch.randint(S, (H, E), generator=generator, device=obs.device)
+        noise = torch.randn(H, E, S, obs.shape[1] + 1, generator=generator, device=obs.device) if noisy else None
+        score = partial(self.returns, propagation, z, obs, noise=noise, shift=shift)
+        for eps in self.planner.noise(E, A, obs, generator):
+            plan = self.planner.improve(score, plan, eps)
+            if not isinstance(plan, Plan):
+                got = f"got a {type(plan).__name__} from {type(self.planner).__name__}.improve"
+                raise ValueError(f"{got}, wanted a Plan: return plan._replace(best=...)")
+        return plan
+
+    def returns(
+        self, propagation: TSinf, z: Tensor, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
+    ) -> Tensor:
+        """`propagation.returns` in worlds z [E S, *], by one stretch of the horizon after the other."""
+        H, n = actions.shape[2], self.stretches
+        at = Rollouts.begin(obs, propagation.particles(len(z) // len(obs)), actions.shape[1])
+        for t in (slice(H * k // n, H * (k + 1) // n) for k in range(n)):
+            given = z, *at, actions[:, :, t], shift[t], *(() if noise is None else (noise[t],))
+            at = Rollouts(*self.move(propagation, given))
+        return at.worth()
+
+    @property
+    def stretches(self) -> int:
+        """Of a horizon, as equal as can be."""
+        return math.ceil(self.planner.horizon / STRETCH)
+
+    def stretch(self, propagation: TSinf, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        """Some steps of all rollouts: parts of `Rollouts`, actions, shift and any noise, to parts; a pure function."""
+        *at, actions, shift = given[:5]
+        noise = given[5] if len(given) > 5 else None
+        return tuple(rollout(self.dynamics.worlds(z), propagation, Rollouts(*at), actions, noise, shift))
+
+    def move(self, propagation: TSinf, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """`stretch`, compiled where that is wished, anew for every propagation and for all other shapes."""
+        stretch = partial(self.stretch, propagation)
+        if self.compiled is None:
+            return stretch(*given)
+        key = type(propagation), repr(vars(propagation)), *(part.shape for part in given)
+        if key not in self.compiled:
+            self.compiled[key] = captured(stretch, self, *given, name="planning", calls=self.calls, say=self.say)
+        return self.compiled[key](*given)
+
+    def capture(self, z: Tensor, noisy: bool, acts: float, say: Callable[[str], None]) -> bool:
+        """Compile rollouts, if so many actions in worlds z [E S, *] save more time than that takes; whether it did."""
+        self.compiled, self.calls, self.say = {}, acts * self.planner.iterations * self.stretches, say
+        obs = self.mean.new_zeros(len(self.mean), len(self.dynamics.target_mean) - 1)
+        with kept(self), torch.random.fork_rng():
+            self.act(z, obs, torch.ones_like(obs[:, 0], dtype=torch.bool), noisy)
+        if any(isinstance(stretch, partial) for stretch in self.compiled.values()):
+            self.compiled = None
+        self.calls = math.inf
+        return self.compiled is not None

@@ -1,0 +1,1 @@
+"""Environments: small hard ones, in NumPy and in batched torch."""

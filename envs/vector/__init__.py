@@ -1,0 +1,1 @@
+"""Vectorized environments: natively, in one process, in workers, or in batched torch."""
