@@ -22,20 +22,20 @@ from bayesrl.posteriors import Hypermodel, Point
 from bayesrl.rl.observation_windows import follow, window
 from bayesrl.rl.types import Forecast
 from bayesrl.training.evaluation import evaluate
-from bayesrl.training.monitor import Tracker
+from bayesrl.training.monitor import Monitor
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 W = 4
 
 
-def begun(*envs, mode=AutoresetMode.SAME_STEP) -> Environments:
-    out = Environments(SyncVectorEnv([*envs], autoreset_mode=mode))
+def begun(*envs, mode=AutoresetMode.SAME_STEP) -> VectorEnvAdapter:
+    out = VectorEnvAdapter(SyncVectorEnv([*envs], autoreset_mode=mode))
     out.reset(seed=0)
     return out
 
 
-def agent(envs: Environments, make=Hypermodel, capacity: int = 300, cell=GRU) -> BayesDQN:
+def agent(envs: VectorEnvAdapter, make=Hypermodel, capacity: int = 300, cell=GRU) -> BayesDQN:
     torch.manual_seed(0)
     network = recurrent(envs.spec.shape, envs.spec.actions, history=W, units=8, hidden=[8], prior=[4], cell=cell)
     return BayesDQN(envs.spec, make(network), batch_size=16, capacity=capacity, learning_starts=32)
@@ -158,27 +158,27 @@ def test_evaluation_remembers(mode: AutoresetMode) -> None:
 
 def test_the_tracker_asks_about_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """At an episode's start of its first observation alone, else of all; and goes on where it was saved."""
-    monkeypatch.setattr(Tracker, "GAP", 1)
+    monkeypatch.setattr(Monitor, "GAP", 1)
     watcher, envs = Rememberer(3), begun(Numbered, Numbered)
-    rollout, tracker, acted = Rollout(watcher, envs), Tracker(2, seed=0, probes=8), None
+    rollout, monitor, acted = Rollout(watcher, envs), Monitor(2, seed=0, probes=8), None
 
-    def step(tracker: Tracker, acted: Tensor | None) -> Tensor:
+    def step(monitor: Monitor, acted: Tensor | None) -> Tensor:
         acted = watcher.see(envs.obs, envs.start, acted)
-        tracker.before(watcher, envs)
-        assert torch.equal(tracker.recent[-1], acted)
+        monitor.before(watcher, envs)
+        assert torch.equal(monitor.recent[-1], acted)
         if envs.start.any():
             assert watcher.asked[-1][..., 0].tolist() == [[0, 0, 1]] * int(envs.start.sum())
             assert torch.equal(watcher.asked[-1][:, -1, 1:], envs.obs[envs.start])
         rollout.step()
-        tracker.after(envs)
+        monitor.after(envs)
         return acted
 
     for _ in range(20):
-        acted = step(tracker, acted)
-    tracker.metrics(watcher, rollout)
+        acted = step(monitor, acted)
+    monitor.metrics(watcher, rollout)
     assert watcher.asked[-1].shape == (8, 3, 2)
-    other = Tracker(2, seed=5, probes=8)
-    other.restore(tracker.state())
+    other = Monitor(2, seed=5, probes=8)
+    other.restore(monitor.state())
     for _ in range(20):
         acted = step(other, acted)
 

@@ -14,7 +14,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from test_resume import TINY, resume, train
 
 from bayesrl.train import main
-from bayesrl.training.logger import COMPARED, FINAL, HISTOGRAMS, IMAGES, LAYOUT, TAGS, Logger
+from bayesrl.training.logger import Logger
+from bayesrl.training.tags import COMPARED, FINAL, HISTOGRAMS, IMAGES, LAYOUT, TAGS
 
 
 def events(run: Path) -> EventAccumulator:

@@ -15,7 +15,7 @@ from bayesrl.envs import make
 from bayesrl.rl.replay_buffer import Replay
 from bayesrl.train import main
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 
 class Steps(gym.Env):
@@ -33,8 +33,8 @@ class Steps(gym.Env):
         return np.array([self.t], np.float32), float(self.t), False, False, {}
 
 
-def begun(env: type[gym.Env] = Steps, E: int = 2) -> Environments:
-    envs = Environments(make(env, E, vectorization="async")[0])
+def begun(env: type[gym.Env] = Steps, E: int = 2) -> VectorEnvAdapter:
+    envs = VectorEnvAdapter(make(env, E, vectorization="async")[0])
     envs.reset(seed=0)
     return envs
 
@@ -99,7 +99,7 @@ def test_updates_are_made_one_step_later(overlap: bool, said: str) -> None:
 
 
 def test_only_workers_overlap_and_only_where_a_step_is_slower_than_an_update() -> None:
-    sync = Environments(make(Steps, 2, vectorization="sync")[0])
+    sync = VectorEnvAdapter(make(Steps, 2, vectorization="sync")[0])
     sync.reset(seed=0)
     assert Rollout(Diary(), sync).overlap is False
     envs = begun()

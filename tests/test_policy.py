@@ -22,7 +22,7 @@ from bayesrl.rl.td import at
 from bayesrl.rl.types import EnvSpec
 from bayesrl.training.checkpoint import CheckpointError
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ class Keyed(gym.Env):
 
 
 def trained(env: gym.Env, network, steps: int = 40) -> tuple[BayesDQN, Policy]:
-    envs = Environments(gym.vector.SyncVectorEnv([lambda: env], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP))
+    envs = VectorEnvAdapter(gym.vector.SyncVectorEnv([lambda: env], autoreset_mode=gym.vector.AutoresetMode.SAME_STEP))
     envs.reset(seed=0)
     torch.manual_seed(0)
     agent = BayesDQN(envs.spec, Ensemble(network(envs.spec), members=4), learning_starts=10, batch_size=8)

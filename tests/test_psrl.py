@@ -15,7 +15,7 @@ from bayesrl.networks import mlp
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Hypermodel
 from bayesrl.rl.types import EnvSpec, Transition
-from bayesrl.training import images as drawings
+from bayesrl.training import images
 from bayesrl.world_models.mpc import STRETCH
 from bayesrl.world_models.planners import CEM, MPPI, ImprovedCEM, Planner, RandomShooting
 from bayesrl.world_models.propagation import TS1, Expectation, Hallucinated, TSinf, returns
@@ -90,7 +90,7 @@ def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
     assert max(returns[3:]) > -8
     assert line.info["model/broken"] == 0 and line.info["loss"].isfinite()
     assert 0 <= line.info["model/coverage_90"] <= 1 and line.info["ahead/rmse"] < 1
-    assert drawings.ahead(made)["model/steps_ahead"].size == (720, 350)  # a number and the reward
+    assert images.ahead(made)["model/steps_ahead"].size == (720, 350)  # a number and the reward
     assert greedily(made, [[1.0], [-1.0], [0.5]]).shape == (3, 1)
 
 

@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from bayesrl.rl.replay_buffer import Replay
 from bayesrl.rl.types import EnvSpec, Transition
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 
 def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):
@@ -188,7 +188,7 @@ def last(W, seen):
 def test_windows_by_brute_force(mode, n_step, rows):
     """Every step that can be sampled, of 3 environments in a memory of 20 rows: filling, just full, gone round."""
     W, E, T = 4, 3, 20
-    envs = Environments(SyncVectorEnv([Numbered] * E, autoreset_mode=mode))
+    envs = VectorEnvAdapter(SyncVectorEnv([Numbered] * E, autoreset_mode=mode))
     envs.reset(seed=0)
     replay = Replay(envs.spec, torch.empty(1, 0), T * E, n_step, 0.5, history=W)
     story = [[] for _ in range(E)]

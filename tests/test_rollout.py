@@ -12,10 +12,10 @@ from bayesrl.envs import Numpy, TensorCartPole, TensorDeepSea, TensorEnv, Tensor
 from bayesrl.envs.errors import EnvError
 from bayesrl.evaluate import main as evaluate_command
 from bayesrl.rl.types import Transition
-from bayesrl.training.device_vector_env import DeviceEnvironments
+from bayesrl.training.device_vector_env import DeviceVectorEnvAdapter
 from bayesrl.training.evaluation import evaluate
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 SAME, NEXT, OFF = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED
 
@@ -48,7 +48,7 @@ class Counting(gym.Env):
 
 def begun(mode, *envs, discount=0.5):
     vector = SyncVectorEnv([lambda env=env: env for env in envs], autoreset_mode=mode)
-    out = Environments(vector, discount)
+    out = VectorEnvAdapter(vector, discount)
     out.reset(seed=0)
     return out
 
@@ -205,7 +205,7 @@ class Clocks(TensorEnv):
 
 
 def on_device(env, discount=0.9, told=None):
-    out = DeviceEnvironments(env, discount, told)
+    out = DeviceVectorEnvAdapter(env, discount, told)
     out.reset(seed=0)
     return out
 
@@ -222,7 +222,7 @@ TENSORS = {
 @pytest.mark.parametrize("name", TENSORS)
 def test_a_device_tells_what_a_host_would(name):
     """The same environment with arrays between, and without: 60 steps are equal in everything, to the last episode."""
-    host, device = Environments(Numpy(TENSORS[name]()), 0.9), on_device(TENSORS[name]())
+    host, device = VectorEnvAdapter(Numpy(TENSORS[name]()), 0.9), on_device(TENSORS[name]())
     host.reset(seed=0)
     generator, episodes = torch.Generator().manual_seed(0), 0
     assert host.spec == device.spec and host.spec.masked == (name == "masked clocks")
@@ -356,7 +356,7 @@ def test_evaluation_plays_on_a_device():
         see = staticmethod(lambda obs, start, seen=None: obs)
         greedy = staticmethod(lambda obs, mask=None: torch.ones(len(obs), dtype=torch.int64))
 
-    result = evaluate(Right(), DeviceEnvironments(TensorCartPole(3)), 8, seed=0)
+    result = evaluate(Right(), DeviceVectorEnvAdapter(TensorCartPole(3)), 8, seed=0)
     assert len(result.returns) == 8 and set(result.returns) <= {8, 9, 10, 11}
     np.testing.assert_array_equal(result.returns, result.lengths)
 

@@ -9,7 +9,7 @@ from bayesrl.agents.tabular_psrl import TabularPSRL, value_iteration
 from bayesrl.envs import make
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 SPEC = EnvSpec((1,), torch.int64, 2, num_envs=2, categories=3)
 
@@ -98,7 +98,7 @@ def test_a_draw_is_kept_for_an_episode_and_greedy_is_the_mean() -> None:
 
 def test_solves_deep_sea() -> None:
     """DeepSea 5, optimum .99: random actions find the goal in 1 of 32 episodes; exact PSRL in 20 of 30."""
-    envs = Environments(make("bayesrl/DeepSea-v0", 1, {"size": 5, "seed": 0})[0])
+    envs = VectorEnvAdapter(make("bayesrl/DeepSea-v0", 1, {"size": 5, "seed": 0})[0])
     envs.reset(seed=0)
     torch.manual_seed(0)
     rollout = Rollout(TabularPSRL(envs.spec, concentration=0.3), envs)

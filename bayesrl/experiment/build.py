@@ -39,12 +39,14 @@ from bayesrl.posteriors import Posterior
 from bayesrl.rl.agent import Agent
 from bayesrl.rl.types import EnvSpec
 from bayesrl.training.checkpoint import CheckpointError, Checkpoints
-from bayesrl.training.device_vector_env import DeviceEnvironments
-from bayesrl.training.logger import Logger, layout
-from bayesrl.training.loop import Cadence, DivergedError, Run, Solve, Stop
-from bayesrl.training.monitor import Tracker
+from bayesrl.training.device_vector_env import DeviceVectorEnvAdapter
+from bayesrl.training.logger import Logger
+from bayesrl.training.loop import DivergedError, TrainingLoop
+from bayesrl.training.monitor import Monitor
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.rules import Intervals, SolveRule, StopRule
+from bayesrl.training.tags import layout
+from bayesrl.training.vector_env import VectorEnvAdapter
 from bayesrl.world_models.imagination import Experience, imaginable
 
 TOLD = (
@@ -52,7 +54,7 @@ TOLD = (
 )  # fmt: skip
 
 
-def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
+def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> TrainingLoop:
     """Every part of a run, at its beginning, or where its newest checkpoint left it."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -101,14 +103,14 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     pending = bool(state and state["run"].get("pending"))  # the row of that moment is written anew
     logger = Logger(run_dir, step - pending if resuming else None, charts)
     logger.begin(cfg.settings(config))
-    run = Run(
+    run = TrainingLoop(
         run_dir,
         rollout,
         test_envs,
-        Tracker(config.env.num_envs, config.seed, device),
+        Monitor(config.env.num_envs, config.seed, device),
         logger,
         checkpoints,
-        Cadence(
+        Intervals(
             config.log.every,
             config.log.draw,
             config.checkpoint.every,
@@ -117,8 +119,8 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
             config.eval.final_episodes,
         ),
         config.seed,
-        Stop(config.stop.seconds, config.stop["return"]),
-        Solve(**config.solve) if config.solve else None,
+        StopRule(config.stop.seconds, config.stop["return"]),
+        SolveRule(**config.solve) if config.solve else None,
     )
     torch.manual_seed(config.seed)
     if state is not None:
@@ -126,7 +128,7 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Run:
     return run
 
 
-def captured(config: DictConfig, agent: Agent, envs: Environments, step: int) -> bool | str:
+def captured(config: DictConfig, agent: Agent, envs: VectorEnvAdapter, step: int) -> bool | str:
     """Compile updates, acting and steps on the device, as wished or where it pays; what `capture` then is."""
     if config.capture is False:
         return False
@@ -138,7 +140,7 @@ def captured(config: DictConfig, agent: Agent, envs: Environments, step: int) ->
     wished = {True: (math.inf, math.inf), "update": (math.inf, 0)}
     calls = wished.get(config.capture, (steps * config.replay_ratio, steps / envs.env.num_envs))
     update, acting = agent.capture(*calls, say=tqdm.write)
-    if update and isinstance(envs, DeviceEnvironments):
+    if update and isinstance(envs, DeviceVectorEnvAdapter):
         envs.capture()
     return acting or ("update" if update else False)
 
@@ -238,7 +240,7 @@ def environment(config: DictConfig) -> str | Wrapped:
 
 def environments(
     config: DictConfig, num_envs: int, vectorization: str, discount: float, device: torch.device
-) -> tuple[Environments, str]:
+) -> tuple[VectorEnvAdapter, str]:
     """Vectorised environments of a configuration, begun, and the vectorisation chosen."""
     vectorized, chosen = make(
         environment(config),
@@ -250,17 +252,17 @@ def environments(
         config.workers.timeout,
         config.workers.restarts,
     )
-    envs: Environments
+    envs: VectorEnvAdapter
     if isinstance(vectorized, TensorEnv):
         # The curves are means over 100 episodes, and evaluations play in at most 100 environments.
-        envs = DeviceEnvironments(vectorized, discount, told=100)
+        envs = DeviceVectorEnvAdapter(vectorized, discount, told=100)
     else:
-        envs = Environments(vectorized, discount, device)
+        envs = VectorEnvAdapter(vectorized, discount, device)
     envs.reset(seed=config.seed)
     return envs, chosen
 
 
-def evaluation_environments(config: DictConfig, num_envs: int, device: torch.device) -> Environments:
+def evaluation_environments(config: DictConfig, num_envs: int, device: torch.device) -> VectorEnvAdapter:
     """Environments for evaluation, vectorised as those of training are, in no more workers than these."""
     if config.env.vectorization == "async":
         num_envs = min(num_envs, config.env.num_envs)
@@ -284,7 +286,9 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def trained(words: dict[str, str], num_envs: int, memory: bool = False) -> tuple[DictConfig, Agent, Environments, int]:
+def trained(
+    words: dict[str, str], num_envs: int, memory: bool = False
+) -> tuple[DictConfig, Agent, VectorEnvAdapter, int]:
     """Of a run: its configuration, its agent at the newest checkpoint, environments to evaluate in, transitions.
 
     Arguments:

@@ -1,4 +1,4 @@
-"""What runs of version 0.1.0 call what has other names now: one table of configuration keys, targets and state names."""
+"""Names that runs of version 0.1.0 use for what has other names now: configuration keys, targets and states."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ TARGETS = {
 # Keys of `config.yaml`, by their longest prefix; None where a setting is gone.
 KEYS: dict[str, str | None] = {"seeds": None}
 # Names in checkpoints, of the agent's state and of the rest, by a part of their dotted path.
-STATE: dict[str, str] = {}
+STATE: dict[str, str] = {"tracker": "monitor"}

@@ -21,7 +21,7 @@ from bayesrl.envs.spaces import from_json, to_json
 from bayesrl.experiment.config import ConfigError
 from bayesrl.rl.types import EnvSpec
 from bayesrl.training.checkpoint import CheckpointError, replace
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 PACKAGES = ("bayesrl", "torch", "pyro-ppl", "gymnasium", "numpy", "hydra-core", "tensorboard")
 
@@ -106,7 +106,7 @@ def stored(run_dir: Path) -> DictConfig:
     return config  # type: ignore[return-value]
 
 
-def describe(run_dir: Path, config: DictConfig, envs: Environments, step: int = 0) -> None:
+def describe(run_dir: Path, config: DictConfig, envs: VectorEnvAdapter, step: int = 0) -> None:
     """Keep the resolved configuration, and in `run.json` spaces, versions, commit and command of every start."""
     kept = OmegaConf.merge(config, {"resume": None, "run_dir": str(run_dir)})
     replace(run_dir / "config.yaml", OmegaConf.to_yaml(kept, resolve=True).encode())

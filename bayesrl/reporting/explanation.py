@@ -25,7 +25,7 @@ from bayesrl.rl.agent import Agent
 from bayesrl.rl.replay_buffer import Replay
 from bayesrl.rl.td import greedy
 from bayesrl.training.evaluation import evaluate
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 ROWS = 40  # of the table and the figure; JSON has all
 WEIGHTS = 10  # draws of the weights for each draw of relevance: an SNR below 1 / sqrt(their number) is noise
@@ -243,7 +243,7 @@ class Pruned:
         return greedy(ask.collapsed(self.posterior, self.theta, x, ask.frozen(self.posterior, self.z, x)), mask)
 
 
-def pruned_returns(out: Explanation, agent: Agent, envs: Environments, episodes: int, seed: int) -> Explanation:
+def pruned_returns(out: Explanation, agent: Agent, envs: VectorEnvAdapter, episodes: int, seed: int) -> Explanation:
     """With the mean return of `episodes` greedy episodes at each share pruned, where there is a pruning curve."""
     if out.pruning is None:
         return out

@@ -7,7 +7,7 @@ from bayesrl.networks import mlp
 from bayesrl.posteriors import Hypermodel
 from bayesrl.rl.types import EnvSpec
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 from my_agent import MyAgent
 
@@ -26,7 +26,7 @@ def test_it_decides_by_the_quantile_of_its_draws():
 
 
 def test_it_learns_on_cartpole():
-    envs = Environments(make("CartPole-v1", 2)[0], discount=0.99)
+    envs = VectorEnvAdapter(make("CartPole-v1", 2)[0], discount=0.99)
     envs.reset(seed=0)
     rollout = Rollout(agent(envs.spec, learning_starts=100), envs, replay_ratio=0.5)
     obs = envs.obs

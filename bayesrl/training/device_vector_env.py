@@ -14,10 +14,10 @@ from torch import Tensor
 from bayesrl.envs.errors import EnvError
 from bayesrl.envs.vector.tensor_env import TensorEnv, compiled
 from bayesrl.rl.types import Transition
-from bayesrl.training.vector_env import Environments, Episode
+from bayesrl.training.vector_env import Episode, VectorEnvAdapter
 
 
-class DeviceEnvironments(Environments):
+class DeviceVectorEnvAdapter(VectorEnvAdapter):
     """A `TensorEnv` behind the same contract: what a step needs and makes stays on the device.
 
     `finished`, `ended`, `returns` and `lengths` are read from the device when they are asked for. Numbers that are not

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bayesrl.rl.agent import Agent
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 LONGEST = 1000  # steps of an episode that are kept
 
@@ -68,7 +68,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     agent: Agent,
-    envs: Environments,
+    envs: VectorEnvAdapter,
     episodes: int,
     seed: int,
     limit: int = 30_000,

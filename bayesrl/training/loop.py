@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -29,79 +24,29 @@ from bayesrl.envs.vector.worker import WorkerError
 from bayesrl.training.checkpoint import Checkpoints, replace
 from bayesrl.training.evaluation import Evaluation, Recording, evaluate
 from bayesrl.training.logger import Logger
-from bayesrl.training.monitor import Tracker
+from bayesrl.training.monitor import Monitor
+from bayesrl.training.rng import restore_rng, rng_state
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.rules import Intervals, SolveRule, StopRule
+from bayesrl.training.signals import Interrupted, interruptible
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 INTERVAL = 0.2 if sys.stderr.isatty() else 10  # seconds between two looks of a bar
-
-
-class Interrupted(Exception):
-    """A signal ended an evaluation."""
 
 
 class DivergedError(RuntimeError):
     """The loss is no number any more."""
 
 
-@dataclass
-class Cadence:
-    """How often things happen, in transitions; and how many episodes an evaluation plays.
-
-    Rows of the log are also `ROW` steps of all environments apart, because with thousands every step would be due.
-    """
-
-    ROW = 10
-    log: int = 1000
-    draw: int = 5000
-    checkpoint: int = 5000
-    evaluate: int = 5000
-    episodes: int = 10
-    final_episodes: int = 100
-
-    def __post_init__(self) -> None:
-        for name in ("log", "checkpoint", "episodes", "final_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"got {name}={getattr(self, name)}, wanted at least 1")
-        for name in ("draw", "evaluate"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"got {name}={getattr(self, name)}, wanted transitions between them, or 0 for none")
-
-
-@dataclass
-class Stop:
-    """Reasons to stop before `steps`: wall seconds of this session, mean return of 100 training episodes."""
-
-    seconds: float | None = None
-    ret: float | None = None
-
-
-@dataclass
-class Solve:
-    """A task is solved at the first test whose `episodes` greedy returns average `threshold`; the run stops there.
-
-    Arguments:
-        every: transitions between tests.
-        episodes: of a test.
-        threshold: least mean return that counts as solved.
-        max_episodes: training episodes after which the run has failed.
-    """
-
-    every: int = 1000
-    episodes: int = 100
-    threshold: float = 0.99
-    max_episodes: int = 10_000
-
-
-class Run:
+class TrainingLoop:
     """Train, and leave a directory from which training goes on.
 
     Arguments:
         run_dir: of the run.
         rollout: agent and environments, at the beginning or restored by `resume`.
         test_envs: for evaluation.
-        tracker, logger, checkpoints: watch, write, save.
-        cadence: how often.
+        monitor, logger, checkpoints: watch, write, save.
+        intervals: how often.
         seed: of evaluations.
         stop, solve: reasons to end early.
         say: prints a line to the user.
@@ -112,21 +57,21 @@ class Run:
         self,
         run_dir: Path,
         rollout: Rollout,
-        test_envs: Environments,
-        tracker: Tracker,
+        test_envs: VectorEnvAdapter,
+        monitor: Monitor,
         logger: Logger,
         checkpoints: Checkpoints,
-        cadence: Cadence,
+        intervals: Intervals,
         seed: int = 0,
-        stop: Stop | None = None,
-        solve: Solve | None = None,
+        stop: StopRule | None = None,
+        solve: SolveRule | None = None,
         say: Callable[[str], None] = tqdm.write,
         progress: Callable[..., tqdm] = tqdm,
     ) -> None:
         self.run_dir, self.rollout, self.test_envs = run_dir, rollout, test_envs
-        self.tracker, self.logger, self.checkpoints = tracker, logger, checkpoints
-        self.cadence, self.seed, self.say, self.progress = cadence, seed, say, progress
-        self.stop, self.solve = stop or Stop(), solve
+        self.monitor, self.logger, self.checkpoints = monitor, logger, checkpoints
+        self.intervals, self.seed, self.say, self.progress = intervals, seed, say, progress
+        self.stop, self.solve = stop or StopRule(), solve
         self.solved_at: int | None = None
         self.seconds = 0.0
         self.saved = -1
@@ -168,11 +113,11 @@ class Run:
                     self.save()
             while not self._done(steps, time.perf_counter() - began):
                 with rollout.clock("log"):
-                    self.tracker.before(rollout.agent, rollout.envs)
+                    self.monitor.before(rollout.agent, rollout.envs)
                 made = self._step()
                 self.seconds = before + time.perf_counter() - began
                 with rollout.clock("log"):
-                    self.tracker.after(rollout.envs)
+                    self.monitor.after(rollout.envs)
                     bar.update(made)
                     if rollout.envs.finished:
                         bar.set_postfix_str(self._postfix(), refresh=False)
@@ -191,7 +136,7 @@ class Run:
         return made
 
     @contextmanager
-    def _told(self, envs: Environments) -> Iterator[None]:
+    def _told(self, envs: VectorEnvAdapter) -> Iterator[None]:
         """Tell of environments that were replaced; save what was learned before one that fails for good."""
         try:
             yield
@@ -207,7 +152,7 @@ class Run:
     def _done(self, steps: int, seconds: float) -> bool:
         if self.signal is not None or (self.stop.seconds is not None and seconds >= self.stop.seconds):
             return True
-        returns = self.tracker.returns
+        returns = self.monitor.returns
         if self.stop.ret is not None and len(returns) == 100 and sum(returns) / 100 >= self.stop.ret:
             return True
         if self.solve:
@@ -219,14 +164,14 @@ class Run:
         if now < self._due:
             return
         due = lambda every: every > 0 and now // every > (now - made) // every  # noqa: E731
-        cadence, row = self.cadence, {}
-        least = cadence.ROW * self.rollout.envs.env.num_envs
-        log, draw = max(cadence.log, least), cadence.draw and max(cadence.draw, least)
+        intervals, row = self.intervals, {}
+        least = intervals.ROW * self.rollout.envs.env.num_envs
+        log, draw = max(intervals.log, least), intervals.draw and max(intervals.draw, least)
         try:
             if self.solve and due(self.solve.every) and self._test(self.solve.episodes)[0] >= self.solve.threshold:
                 self.solved_at = self.rollout.episodes
-            if due(cadence.evaluate):
-                row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(cadence.episodes)
+            if due(intervals.evaluate):
+                row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(intervals.episodes)
         except Interrupted:
             self.pending = made
             return
@@ -236,9 +181,9 @@ class Run:
                 self._log(row)
             if due(draw):
                 self._draw()
-            if due(cadence.checkpoint):
+            if due(intervals.checkpoint):
                 self.save()
-        rates = (log, draw, cadence.evaluate, cadence.checkpoint, self.solve.every if self.solve else 0)
+        rates = (log, draw, intervals.evaluate, intervals.checkpoint, self.solve.every if self.solve else 0)
         self._due = min(every * (now // every + 1) for every in rates if every > 0)
 
     def _test(self, episodes: int) -> tuple[float, float]:
@@ -270,14 +215,16 @@ class Run:
             bar.update(played - bar.n)
             self._look()
 
-        bar = self.progress(total=self.cadence.final_episodes, unit=" test episodes", leave=False, mininterval=INTERVAL)
+        bar = self.progress(
+            total=self.intervals.final_episodes, unit=" test episodes", leave=False, mininterval=INTERVAL
+        )
         with interruptible(self.interrupt), bar, suppress(Interrupted):
-            return self._evaluate(self.cadence.final_episodes, self.seed + 7, tick)
+            return self._evaluate(self.intervals.final_episodes, self.seed + 7, tick)
         return None
 
     def _log(self, row: dict[str, float]) -> None:
         self._check_finite()
-        row = self.tracker.metrics(self.rollout.agent, self.rollout) | row
+        row = self.monitor.metrics(self.rollout.agent, self.rollout) | row
         then, transitions = self._row
         self._row = (time.perf_counter(), self.rollout.transitions)
         if self._row[1] > transitions:
@@ -291,8 +238,8 @@ class Run:
 
     def _draw(self) -> None:
         agent, envs, self.drawn = self.rollout.agent, self.rollout.envs, self.rollout.transitions
-        pictures = self.tracker.pictures(agent, envs.env.single_observation_space, self.recorded, envs.discount)
-        self.logger.draw(self.rollout.transitions, self.tracker.samples(agent), pictures)
+        pictures = self.monitor.pictures(agent, envs.env.single_observation_space, self.recorded, envs.discount)
+        self.logger.draw(self.rollout.transitions, self.monitor.samples(agent), pictures)
 
     def _check_finite(self) -> None:
         loss, agent, got = self.rollout.info.get("loss"), self.rollout.agent, ""
@@ -310,9 +257,9 @@ class Run:
             )
 
     def _postfix(self) -> str:
-        returns = self.tracker.returns
+        returns = self.monitor.returns
         value = f"return {sum(returns) / len(returns):.4g}" if returns else "no episode yet"
-        epistemic = self.tracker.epistemic
+        epistemic = self.monitor.epistemic
         return f"{value}, epistemic std {epistemic:.3g}" if math.isfinite(epistemic) else value
 
     # --- saving ------------------------------------------------------------------------------------------------
@@ -326,7 +273,7 @@ class Run:
         state = {
             "agent": agent.state_dict(),
             "rollout": self.rollout.state(),
-            "tracker": self.tracker.state(),
+            "monitor": self.monitor.state(),
             "envs": self.rollout.envs.state(capture(self.rollout.envs.env) if environments else None),
             "rng": rng_state(),
             "run": {
@@ -345,7 +292,7 @@ class Run:
         agent, envs = self.rollout.agent, self.rollout.envs
         agent.load_state_dict(state["agent"])
         self.rollout.restore(state["rollout"])
-        self.tracker.restore(state["tracker"])
+        self.monitor.restore(state["monitor"])
         self.seconds, self.solved_at = state["run"]["seconds"], state["run"]["solved_at"]
         self.rollout.info, self.cuts = state["run"]["info"], state["run"]["cuts"]
         self.pending = state["run"].get("pending", 0)  # earlier versions finished their evaluations
@@ -355,7 +302,7 @@ class Run:
             envs.restore(state["envs"])
         else:
             self.say("the environments' state could not be saved: new episodes begin")
-            self.tracker.predicted.clear()
+            self.monitor.predicted.clear()
             self.cuts = [*self.cuts, state["replay_rows"] - 1]
         if agent.replay is not None:
             for row in self.cuts:  # so that no n-step window reaches from one episode into another
@@ -386,7 +333,7 @@ class Run:
             ended |= {} if self.solved_at is None else {"final/episodes_to_solve": self.solved_at}
             self.logger.conclude(rollout.transitions, ended)
             self.recorded = result.first
-            if self.cadence.draw and self.drawn < rollout.transitions:
+            if self.intervals.draw and self.drawn < rollout.transitions:
                 self._draw()
         if self.solve:
             out["episodes_to_solve"] = self.solved_at
@@ -415,39 +362,3 @@ class Run:
     def interrupt(self, number: int) -> None:
         """End training at the next boundary, saved, for a signal's sake."""
         self.signal = number
-
-
-@contextmanager
-def interruptible(interrupt: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM are given to `interrupt`, in the main thread; a second one ends the process at once."""
-
-    def note(number: int, frame: FrameType | None) -> None:
-        interrupt(number)
-        signal.signal(number, old[number])
-
-    old: dict[int, Any] = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            old[number] = signal.signal(number, note)
-    except ValueError:  # not in the main thread
-        pass
-    try:
-        yield
-    finally:
-        for each, handler in old.items():
-            signal.signal(each, handler)
-
-
-def rng_state() -> dict:
-    """The global generators of torch, NumPy and Python."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": np.random.get_state(), "python": random.getstate()}
-
-
-def restore_rng(state: dict) -> None:
-    """Put back what `rng_state` gave."""
-    torch.set_rng_state(state["torch"])
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -16,13 +16,13 @@ from bayesrl.metrics.calibration import ReturnCalibration
 from bayesrl.rl.agent import Agent
 from bayesrl.rl.td import at
 from bayesrl.rl.types import Forecast
-from bayesrl.training import images as drawings
+from bayesrl.training import images
 from bayesrl.training.evaluation import Recording
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 
-class Tracker:
+class Monitor:
     """Watches a rollout from outside.
 
     Arguments:
@@ -51,7 +51,7 @@ class Tracker:
         self.epistemic = float("nan")
         self.blind = False  # the agent has no values to watch
 
-    def before(self, agent: Agent, envs: Environments) -> None:
+    def before(self, agent: Agent, envs: VectorEnvAdapter) -> None:
         """Predict the episodes that begin now, before anything of them is stored; an agent without values is let be."""
         if self.blind:
             return
@@ -76,7 +76,7 @@ class Tracker:
         self.calibration.predict(torch.tensor(env, device=value.device), value)
         self.opening = value[:, -1]
 
-    def after(self, envs: Environments) -> None:
+    def after(self, envs: VectorEnvAdapter) -> None:
         """Score the episodes that ended; what was predicted of those that broke off is forgotten."""
         self.predicted.difference_update(envs.lost)
         for episode in envs.finished:
@@ -123,7 +123,7 @@ class Tracker:
 
     def samples(self, agent: Agent) -> dict[str, Tensor]:
         """What is drawn as histograms, numbers [k] by tag."""
-        return {"calibration/return_pit": self.calibration.scored, **drawings.weights(agent, self.generator)}
+        return {"calibration/return_pit": self.calibration.scored, **images.weights(agent, self.generator)}
 
     def pictures(self, agent: Agent, space: Space, recording: Recording | None, discount: float) -> dict[str, Image]:
         """What is drawn as images, by tag.
@@ -133,9 +133,9 @@ class Tracker:
             recording: an evaluation episode, where one was played.
             discount: of the agent's values.
         """
-        out = drawings.reliability(self.calibration.scored) | drawings.ahead(agent)
-        out |= drawings.maps(agent, space, self.generator)
-        return out if recording is None else out | drawings.episode(agent, recording, discount, self.generator)
+        out = images.reliability(self.calibration.scored) | images.ahead(agent)
+        out |= images.maps(agent, space, self.generator)
+        return out if recording is None else out | images.episode(agent, recording, discount, self.generator)
 
     def state(self) -> dict:
         """For a checkpoint."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bayesrl.envs.vector.workers import Workers
 from bayesrl.rl.agent import Agent
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 
 class Clock:
@@ -59,7 +59,7 @@ class Rollout:
     WARM, TIMED = 3, 20  # steps with updates that are not measured, and that are
 
     def __init__(
-        self, agent: Agent, envs: Environments, replay_ratio: float = 1.0, overlap: bool | None = None
+        self, agent: Agent, envs: VectorEnvAdapter, replay_ratio: float = 1.0, overlap: bool | None = None
     ) -> None:
         if not 0 <= replay_ratio < math.inf:
             raise ValueError(f"got replay_ratio={replay_ratio}, wanted updates per transition, 0 or more")

@@ -40,7 +40,7 @@ class Episode(NamedTuple):
     truncated: bool
 
 
-class Environments:
+class VectorEnvAdapter:
     """A `gymnasium.vector.VectorEnv` as tensors on a device, one contract for SAME_STEP, NEXT_STEP and DISABLED.
 
     Attributes:

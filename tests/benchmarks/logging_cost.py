@@ -18,13 +18,13 @@ from pathlib import Path
 
 from bayesrl.experiment import build as building
 from bayesrl.experiment import config
-from bayesrl.training.loop import Run
+from bayesrl.training.loop import TrainingLoop
 
 TURN = 1000
 
 
 class Silent:
-    """Takes the place of a tracker and a logger, and does nothing."""
+    """Takes the place of a monitor and a logger, and does nothing."""
 
     returns: tuple[float, ...] = ()
 
@@ -47,21 +47,21 @@ def timed(function: Callable, spent: list[float]) -> Callable:
     return call
 
 
-def made(words: list[str], place: Path, logs: bool) -> Run:
+def made(words: list[str], place: Path, logs: bool) -> TrainingLoop:
     run = building.build(config.load([*words, "eval.every=0", f"checkpoint.every={10**9}", "solve=null"]), place)
     if not logs:
-        run.tracker = run.logger = Silent()  # type: ignore[assignment]
+        run.monitor = run.logger = Silent()  # type: ignore[assignment]
     return run
 
 
-def turn(run: Run) -> float:
-    """Processor seconds of TURN transitions, as `Run.train` makes them."""
+def turn(run: TrainingLoop) -> float:
+    """Processor seconds of TURN transitions, as `TrainingLoop.train` makes them."""
     begin, rollout = time.process_time(), run.rollout
     until = rollout.transitions + TURN
     while rollout.transitions < until:
-        run.tracker.before(rollout.agent, rollout.envs)
+        run.monitor.before(rollout.agent, rollout.envs)
         made = run._step()
-        run.tracker.after(rollout.envs)
+        run.monitor.after(rollout.envs)
         run._events(made)
     return time.process_time() - begin
 
@@ -75,7 +75,7 @@ def main(*argv: str) -> None:
         runs = [made(words, Path(place) / name, name == "logs") for name in ("logs", "silent")]
         spent = [0.0], [0.0]
         for run, inside in zip(runs, spent, strict=True):
-            for part, name in ((run.tracker, "before"), (run.tracker, "after"), (run, "_events")):
+            for part, name in ((run.monitor, "before"), (run.monitor, "after"), (run, "_events")):
                 setattr(part, name, timed(getattr(part, name), inside))
             turn(run)  # begins to learn, and compiles
             run._test(1)  # an episode to draw

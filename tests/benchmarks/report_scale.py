@@ -19,7 +19,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from bayesrl.experiment.config import load
-from bayesrl.training.logger import TAGS
+from bayesrl.training.tags import TAGS
 
 KINDS = {"hypermodel": 1.0, "ensemble": 0.7, "point": 0.45}  # and how fast they learn
 

@@ -24,7 +24,7 @@ from bayesrl.envs import make
 from bayesrl.experiment import config
 from bayesrl.experiment.build import build_agent
 from bayesrl.training.rollout import Rollout
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 ROUNDS, STEPS, E, PAUSE = 9, 20, 8, 5e-3
 
@@ -56,7 +56,7 @@ class Simulator(gym.Env):
         return self.see(), 1.0, self.t == 200, False, {}
 
 
-def parts(agent: BayesDQN, envs: Environments, ratio: float) -> dict[str, Callable[[], object]]:
+def parts(agent: BayesDQN, envs: VectorEnvAdapter, ratio: float) -> dict[str, Callable[[], object]]:
     """What is timed: name -> one step, or the updates of one."""
     rollouts = {
         name: Rollout(agent, envs, replay_ratio, overlap)
@@ -100,7 +100,7 @@ def main() -> None:
         "| simulator | updates a step | learning | stepping | one after the other | overlapped |\n" + "|---" * 6 + "|"
     )
     for kind in sys.argv[1:] or ("sleep", "burn", "uneven"):
-        envs = Environments(make(Simulator, E, {"kind": kind}, vectorization="async")[0], 0.99)
+        envs = VectorEnvAdapter(make(Simulator, E, {"kind": kind}, vectorization="async")[0], 0.99)
         envs.reset(seed=0)
         if agent is None:
             agent = build_agent(settings, envs.spec, torch.device("cpu"))

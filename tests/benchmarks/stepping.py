@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from bayesrl.envs import DeepSeaVector, TensorCartPole, TensorDeepSea, TensorEnv
-from bayesrl.training.device_vector_env import DeviceEnvironments
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.device_vector_env import DeviceVectorEnvAdapter
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 ROUNDS, STEPS, SIZES = 21, 60, (64, 256, 1024, 8192, 65536)
 BASE = "Gymnasium's vector CartPole"
@@ -63,10 +63,10 @@ def tensors(env: TensorEnv, actions: list[torch.Tensor], captured: bool) -> Step
     return step
 
 
-def rollout(envs: Environments, actions: list[torch.Tensor], captured: bool) -> Step:
+def rollout(envs: VectorEnvAdapter, actions: list[torch.Tensor], captured: bool) -> Step:
     """As training steps it: agents' observations, transitions, tallies of episodes."""
     envs.reset(seed=0)
-    if captured and isinstance(envs, DeviceEnvironments):
+    if captured and isinstance(envs, DeviceVectorEnvAdapter):
         envs.capture()
 
     def step(i: int) -> float:
@@ -94,12 +94,12 @@ def main(device: str = "cpu", *sizes: str) -> None:
             "DeepSea-10 in tensors, captured": tensors(TensorDeepSea(E, device=device), given, True),
             "DeepSea-10 in tensors, eager": tensors(TensorDeepSea(E, device=device), given, False),
             "DeepSea-10 in arrays": arrays(DeepSeaVector(E), host),
-            "Gymnasium's vector CartPole, rollout": rollout(Environments(beside, 0.99, device), given, False),
+            "Gymnasium's vector CartPole, rollout": rollout(VectorEnvAdapter(beside, 0.99, device), given, False),
             "CartPole in tensors, rollout, captured": rollout(
-                DeviceEnvironments(TensorCartPole(E, device=device), 0.99), given, True
+                DeviceVectorEnvAdapter(TensorCartPole(E, device=device), 0.99), given, True
             ),
             "DeepSea-10 in tensors, rollout, captured": rollout(
-                DeviceEnvironments(TensorDeepSea(E, device=device), 0.99), given, True
+                DeviceVectorEnvAdapter(TensorDeepSea(E, device=device), 0.99), given, True
             ),
         }
         count = max(6, min(STEPS, STEPS * 1024 // E))

@@ -1,7 +1,7 @@
 """Transitions per CPU second of training on CartPole-v1: `python tests/benchmarks/training_speed.py [rounds]`.
 
 MLP 128-128, batch 128, one update for each transition, whatever the number of environments; after the first 600
-transitions. Ours with the tracker that a run has. One thread; every round gives each its turn of 400 transitions;
+transitions. Ours with the monitor that a run has. One thread; every round gives each its turn of 400 transitions;
 medians over rounds, of each round's ratios. Compiling is not counted; the docs say what it takes.
 """
 
@@ -17,7 +17,7 @@ from peers import cleanrl, ratio, stable_baselines3
 
 from bayesrl.experiment import config
 from bayesrl.experiment.build import build_agent, environments
-from bayesrl.training.monitor import Tracker
+from bayesrl.training.monitor import Monitor
 from bayesrl.training.rollout import Rollout
 
 TURN = 400
@@ -46,14 +46,14 @@ def ours(num_envs: int, captured: bool, *words: str) -> Train:
     agent = build_agent(settings, envs.spec, device)
     if captured:
         agent.capture()  # type: ignore[attr-defined]
-    rollout, tracker = Rollout(agent, envs), Tracker(num_envs, 0)
+    rollout, monitor = Rollout(agent, envs), Monitor(num_envs, 0)
 
     def train(steps: int) -> None:
         end = rollout.transitions + steps
         while rollout.transitions < end:
-            tracker.before(agent, envs)
+            monitor.before(agent, envs)
             rollout.step()
-            tracker.after(envs)
+            monitor.after(envs)
 
     return train
 

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from bayesrl.agents.uniform import Uniform
 from bayesrl.envs import check, make
 from bayesrl.envs.actions import actions
-from bayesrl.training.vector_env import Environments
+from bayesrl.training.vector_env import VectorEnvAdapter
 
 
 def test_discrete_actions_are_counted_from_the_start():
@@ -110,7 +110,7 @@ class Lock(gym.Env):
 def test_a_combination_lock_is_opened(vectorization):
     """Of 12 combinations 4 are forbidden and 1 pays; uniform actions find it, and each is one of the allowed."""
     check(Lock())
-    envs = Environments(make(Lock, 4, vectorization=vectorization)[0])
+    envs = VectorEnvAdapter(make(Lock, 4, vectorization=vectorization)[0])
     envs.reset(seed=0)
     assert envs.spec.actions == 12 and envs.spec.masked and envs.mask.sum(1).tolist() == [8] * 4
     agent, paid = Uniform(envs.spec), set()

@@ -7,7 +7,7 @@ from gymnasium.vector import AutoresetMode
 from test_rollout import Counting, Idle, begun
 
 from bayesrl.rl.types import Forecast
-from bayesrl.training.monitor import Tracker, spread
+from bayesrl.training.monitor import Monitor, spread
 from bayesrl.training.rollout import Rollout
 
 
@@ -32,14 +32,14 @@ def test_equal_draws_have_collapsed_unless_there_is_only_one_function():
     assert spread(Forecast(q, torch.zeros(()), degenerate=True))["collapsed"] == 0
 
 
-def run(steps, tracker=None):
+def run(steps, monitor=None):
     rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, Counting(2)))
-    tracker = tracker or Tracker(1, seed=0)
+    monitor = monitor or Monitor(1, seed=0)
     for _ in range(steps):
-        tracker.before(rollout.agent, rollout.envs)
+        monitor.before(rollout.agent, rollout.envs)
         rollout.step()
-        tracker.after(rollout.envs)
-    return tracker, tracker.metrics(rollout.agent, rollout)
+        monitor.after(rollout.envs)
+    return monitor, monitor.metrics(rollout.agent, rollout)
 
 
 def test_metrics_by_hand():
@@ -54,21 +54,21 @@ def test_metrics_by_hand():
 
 
 def test_the_state_goes_round():
-    tracker, _ = run(3)
-    other = Tracker(1, seed=5)
-    other.restore(tracker.state())
-    assert torch.equal(tracker.generator.get_state(), other.generator.get_state())
+    monitor, _ = run(3)
+    other = Monitor(1, seed=5)
+    other.restore(monitor.state())
+    assert torch.equal(monitor.generator.get_state(), other.generator.get_state())
     for name in ("returns", "lengths", "steps", "asked", "predicted"):
-        assert getattr(other, name) == getattr(tracker, name)
-    assert torch.equal(other.opening, tracker.opening)
-    assert torch.equal(torch.stack([*other.recent]), torch.stack([*tracker.recent]))
+        assert getattr(other, name) == getattr(monitor, name)
+    assert torch.equal(other.opening, monitor.opening)
+    assert torch.equal(torch.stack([*other.recent]), torch.stack([*monitor.recent]))
 
 
 def test_a_state_of_an_earlier_version_goes_round():
     state = run(3)[0].state()
     state["calibration"] = {name: value for name, value in state["calibration"].items() if name != "squares"}
     del state["opening"]
-    other = Tracker(1, seed=5)
+    other = Monitor(1, seed=5)
     other.restore(state)
     assert other.calibration.counts.tolist() == [1, 0] and math.isnan(other.calibration.error[0])
 
@@ -76,21 +76,21 @@ def test_a_state_of_an_earlier_version_goes_round():
 def test_few_episodes_are_predicted_and_only_those_are_scored():
     """200 steps of 40 environments with episodes of 2: two predictions, 100 steps apart, in each of the first 16."""
     rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, *(Counting(2) for _ in range(40))))
-    tracker, asked = Tracker(40, seed=0), []
-    predict = tracker.calibration.predict
-    tracker.calibration.predict = lambda env, draws: (asked.append(env.tolist()), predict(env, draws))
+    monitor, asked = Monitor(40, seed=0), []
+    predict = monitor.calibration.predict
+    monitor.calibration.predict = lambda env, draws: (asked.append(env.tolist()), predict(env, draws))
     for _ in range(200):
-        tracker.before(rollout.agent, rollout.envs)
+        monitor.before(rollout.agent, rollout.envs)
         rollout.step()
-        tracker.after(rollout.envs)
+        monitor.after(rollout.envs)
     assert asked == [list(range(16))] * 2
-    assert tracker.calibration.counts.tolist() == [32, 0] and len(tracker.returns) == 100
+    assert monitor.calibration.counts.tolist() == [32, 0] and len(monitor.returns) == 100
 
 
 def test_what_was_predicted_of_an_episode_that_broke_off_is_scored_against_no_other():
     """One environment, replaced in its first step: the episode that ends afterwards was never predicted."""
     rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, Counting(2)))
-    tracker, step, breaks = Tracker(1, seed=0), rollout.envs.env.step, iter([{"broken": {0: "it was killed"}}])
+    monitor, step, breaks = Monitor(1, seed=0), rollout.envs.env.step, iter([{"broken": {0: "it was killed"}}])
 
     def replaced(action):
         *result, infos = step(action)
@@ -98,8 +98,8 @@ def test_what_was_predicted_of_an_episode_that_broke_off_is_scored_against_no_ot
 
     rollout.envs.env.step = replaced
     for _ in range(4):
-        tracker.before(rollout.agent, rollout.envs)
+        monitor.before(rollout.agent, rollout.envs)
         rollout.step()
-        tracker.after(rollout.envs)
-    assert len(tracker.returns) == 2 and not tracker.predicted
-    assert tracker.calibration.counts.tolist() == [0, 0]
+        monitor.after(rollout.envs)
+    assert len(monitor.returns) == 2 and not monitor.predicted
+    assert monitor.calibration.counts.tolist() == [0, 0]
