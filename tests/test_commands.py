@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_resume import TINY
 
 from bayesrl import evaluate
 from bayesrl.train import main
+from support.runs import TINY
 
 MODULE = """
 import gymnasium as gym

@@ -10,7 +10,6 @@ import pytest
 import torch
 from gymnasium import Space
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
-from test_resume import TINY
 
 from bayesrl import explain
 from bayesrl.envs import DeepSea, flatten
@@ -24,6 +23,7 @@ from bayesrl.reporting.explanation import feature_names, states
 from bayesrl.rl.replay_buffer import Replay
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.train import main
+from support.runs import TINY
 
 NAMES = ["seen", "ignored", "also"]
 

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_resume import TINY
 
 from bayesrl.experiment import cli, single_run
 from bayesrl.new import main
+from support.runs import TINY
 
 PARTS = [("env", "long_walk", "LongWalk"), ("agent", "careful", "Careful"), ("posterior", "blob2", "Blob2")]
 
@@ -73,10 +73,10 @@ def test_bad_words_get_one_sentence_and_write_nothing(words, told, here: Path, c
     assert everything(here) == {}
 
 
-@pytest.mark.parametrize("taken", ["grid.py", "test_grid.py", "conf/env/grid.yaml"])
+@pytest.mark.parametrize("taken", ["lagoon.py", "test_lagoon.py", "conf/env/lagoon.yaml"])
 def test_nothing_is_overwritten(taken: str, here: Path, capsys: pytest.CaptureFixture) -> None:
     (here / taken).parent.mkdir(parents=True, exist_ok=True)
     (here / taken).write_text("mine")
-    assert main(["env", "grid"]) == 2
+    assert main(["env", "lagoon"]) == 2
     assert f"got {taken}, which is there already, wanted a free name" in capsys.readouterr().err
     assert everything(here) == {taken: "mine"}

@@ -3,61 +3,13 @@
 import json
 import os
 import shutil
-import signal
 from pathlib import Path
 
-import gymnasium as gym
-import numpy as np
 import pytest
 import yaml
-from test_resume import TINY
 
 from bayesrl.train import main
-
-
-class Plain(gym.Env):
-    """Episodes of nine steps, each paying 1; subclasses misbehave after 150 steps."""
-
-    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-    steps = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = 0
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        self.t, self.steps = self.t + 1, self.steps + 1
-        return self.see(), self.pay(), self.t == 9, False, {}
-
-    def see(self):
-        return np.zeros(2, np.float32)
-
-    def pay(self):
-        return 1.0
-
-
-class BlindEnv(Plain):
-    def see(self):
-        return np.full(2, np.nan if self.steps > 150 else 0, np.float32)
-
-
-class RichEnv(Plain):
-    def pay(self):
-        return np.inf if self.steps > 150 else 1.0
-
-
-class RaisingEnv(Plain):
-    def pay(self):
-        return 1.0 if self.steps <= 150 else {}["100% broken"]
-
-
-class DyingEnv(Plain):
-    def pay(self):
-        if self.steps > 150:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return 1.0
+from support.runs import TINY
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +73,7 @@ def test_resuming_is_recorded_and_kept(run: Path) -> None:
 
 
 def test_reasons_to_stop(tmp_path: Path) -> None:
-    words = [f"env.id={__name__}:Plain", "steps=100000"]
+    words = ["env.id=support.environments:Plain", "steps=100000"]
     assert main([*TINY, *words, "stop.return=8", f"run_dir={tmp_path / 'a'}"]) == 0
     assert json.loads((tmp_path / "a" / "result.json").read_text())["episodes"] == 100
     assert main([*TINY, *words, "stop.seconds=0", f"run_dir={tmp_path / 'b'}"]) == 0
@@ -226,7 +178,7 @@ def test_all_checkpoints_broken(run: Path, fails) -> None:
     ("env", "said"), [("BlindEnv", "the observation nan at index [0]"), ("RichEnv", "the reward inf")]
 )
 def test_numbers_that_are_not_finite(env: str, said: str, tmp_path: Path, fails) -> None:
-    told = fails(f"env.id={__name__}:{env}", "steps=500", f"run_dir={tmp_path / 'run'}")
+    told = fails(f"env.id=support.environments:{env}", "steps=500", f"run_dir={tmp_path / 'run'}")
     assert f"{said} from environment 0 at step 151" in told and "saved at 150 transitions" in told
     assert (tmp_path / "run" / "checkpoints" / "000000000150.pt").exists()
 
@@ -235,7 +187,7 @@ def test_numbers_that_are_not_finite(env: str, said: str, tmp_path: Path, fails)
     ("env", "said"), [("RaisingEnv", "KeyError: '100% broken'"), ("DyingEnv", "was killed by SIGKILL")]
 )
 def test_workers_that_fail(env: str, said: str, tmp_path: Path, fails) -> None:
-    words = [f"env.id={__name__}:{env}", "env.vectorization=async", "env.num_envs=2", "workers.restarts=0"]
+    words = [f"env.id=support.environments:{env}", "env.vectorization=async", "env.num_envs=2", "workers.restarts=0"]
     told = fails(*words, "steps=1000", f"run_dir={tmp_path / 'run'}")
     assert said in told and "environment 0" in told and env in told and "saved at 300 transitions" in told
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_resume import TINY, train
 
 import bayesrl
 from bayesrl import watch
@@ -18,6 +17,7 @@ from bayesrl.deployment.frames import SHOWN, SIZE, Frames, extent, shown
 from bayesrl.deployment.policy import Policy
 from bayesrl.deployment.viewers import Film, ScreenError, Terminal, Window
 from bayesrl.plotting.raster import RED
+from support.runs import TINY, train
 
 
 @pytest.fixture(scope="module")

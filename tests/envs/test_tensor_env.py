@@ -105,7 +105,7 @@ class Counting(TensorEnv):
         return torch.stack((state[1] >= 0, state[1] % 2 == 0), 1) if self.masked else None
 
 
-def begun(cls, num_envs=64, seed=0, **kwargs):
+def started(cls, num_envs=64, seed=0, **kwargs):
     env = cls(num_envs, **kwargs)
     env.action_space.seed(seed)
     env.reset(seed=seed)
@@ -245,7 +245,7 @@ def test_normal_numbers_are_normal():
 @pytest.mark.parametrize("cls", ALL)
 def test_episodes_end_and_begin_in_one_step(cls):
     """Over 40 random steps with a limit of 9, or DeepSea's 9 rows: each is `dynamics` and, at an end, `initial`."""
-    env = begun(cls, size=9) if cls is TensorDeepSea else begun(cls, max_episode_steps=9)
+    env = started(cls, size=9) if cls is TensorDeepSea else started(cls, max_episode_steps=9)
     clock, ends = torch.zeros(64), 0
     for _ in range(40):
         fresh, noise = env.draw()
@@ -322,7 +322,7 @@ def test_first_states_are_gymnasiums():
         ("MountainCarContinuous-v0", [-0.6, 0], [-0.4, 0]),
         ("Pendulum-v1", [-np.pi, -1], [np.pi, 1]),
     ):
-        states = torch.stack(begun(CLASSIC[env_id][0], 10_000).state, 1).double().numpy()
+        states = torch.stack(started(CLASSIC[env_id][0], 10_000).state, 1).double().numpy()
         low, high = np.array(low), np.array(high)
         assert (states >= low - 1e-6).all() and (states <= high + 1e-6).all()
         assert (np.abs(states.mean(0) - (low + high) / 2) <= 0.0116 * (high - low)).all()
@@ -337,17 +337,17 @@ def test_first_states_are_gymnasiums():
 
 @pytest.mark.parametrize("cls", ALL)
 def test_a_seed_tells_everything(cls):
-    same(play(begun(cls, 4, seed=5), 150), play(begun(cls, 4, seed=5), 150))
-    a = begun(cls, 4, seed=5)
+    same(play(started(cls, 4, seed=5), 150), play(started(cls, 4, seed=5), 150))
+    a = started(cls, 4, seed=5)
     if cls not in (TensorDeepSea, TensorRiverSwim):
-        assert not torch.equal(a.state[0], begun(cls, 4, seed=6).state[0])
+        assert not torch.equal(a.state[0], started(cls, 4, seed=6).state[0])
         first = a.reset()[0]
         assert not torch.equal(first, a.reset()[0])
 
 
 @pytest.mark.parametrize("cls", ALL)
 def test_a_captured_state_goes_on_bit_for_bit(cls):
-    env = begun(cls, 3)
+    env = started(cls, 3)
     play(env, 37)
     state = capture(env)
     env.action_space.seed(1)
@@ -364,7 +364,7 @@ def test_a_captured_state_goes_on_bit_for_bit(cls):
 @pytest.mark.parametrize("cls", ALL)
 def test_numpy_in_and_out(cls):
     """Arrays of the spaces, to the same numbers; and Gymnasium's own wrapper counts episodes with them."""
-    env, plain = begun(cls, 5, seed=2), Numpy(cls(5))
+    env, plain = started(cls, 5, seed=2), Numpy(cls(5))
     obs, infos = plain.reset(seed=2)
     assert plain.observation_space.contains(obs) and infos == {}
     for _ in range(20):
@@ -375,7 +375,7 @@ def test_numpy_in_and_out(cls):
         tensor = env.step(torch.as_tensor(action))
         np.testing.assert_array_equal(obs, tensor[0].numpy())
         np.testing.assert_array_equal(reward, tensor[1].numpy())
-    counted = gym.wrappers.vector.RecordEpisodeStatistics(Numpy(begun(cls, 5)))
+    counted = gym.wrappers.vector.RecordEpisodeStatistics(Numpy(started(cls, 5)))
     counted.reset(seed=0)
     for _ in range(1020):
         counted.step(counted.action_space.sample())
@@ -393,7 +393,7 @@ def test_a_single_one_keeps_gymnasiums_laws(cls):
 
 
 def test_a_single_one_is_a_row_of_the_vector():
-    env, one = begun(TensorCartPole, 1, seed=4), Single(TensorCartPole(1))
+    env, one = started(TensorCartPole, 1, seed=4), Single(TensorCartPole(1))
     np.testing.assert_array_equal(one.reset(seed=4)[0], env.reset(seed=4)[0][0])
     for _ in range(100):
         action = env.action_space.sample()
@@ -424,7 +424,7 @@ def test_agents_see_the_same_as_of_arrays(space, obs):
 
 @pytest.mark.parametrize("cls", DISCRETE)
 def test_features_are_of_the_observation(cls):
-    env = begun(cls, 20)
+    env = started(cls, 20)
     for _ in range(15):
         state, _, _ = env.dynamics(env.state, torch.as_tensor(env.action_space.sample()), env.draw()[1])
         assert torch.equal(env.features(state), flat(env.single_observation_space, env.observe(state)))
@@ -444,7 +444,7 @@ class Unread(TorchDispatchMode):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_no_step_is_read_by_the_host(cls):
-    env = begun(cls)
+    env = started(cls)
     actions = [torch.as_tensor(env.action_space.sample()) for _ in range(3)]
     with Unread():
         for action in actions:

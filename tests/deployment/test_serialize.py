@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_resume import TINY, train
 
 import bayesrl
 from bayesrl import export
@@ -30,6 +29,7 @@ from bayesrl.posteriors import (
     Point,
 )
 from bayesrl.rl.types import EnvSpec
+from support.runs import TINY, train
 
 SPEC = EnvSpec((4,), torch.float32, 3)
 POSTERIORS = [

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from test_rollout import Counting, Idle
 
 from bayesrl.training.evaluation import Evaluation, evaluate
 from bayesrl.training.vector_env import VectorEnvAdapter
+from support.agents import Idle
+from support.environments import Counting
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))

@@ -16,17 +16,12 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
 from bayesrl.experiment.build import build
 from bayesrl.experiment.run_directory import stored
 from bayesrl.train import main
-from bayesrl.training.checkpoint import read
+from support.runs import TINY, checkpoint, metrics, resume, same, train
 
-TINY = [
-    "network.hidden=[8]", "agent.learning_starts=64", "agent.batch_size=16", "replay_ratio=0.25", "log.every=100",
-    "checkpoint.every=200", "eval.every=200", "eval.episodes=1", "eval.final_episodes=1",
-]  # fmt: skip
 ENVS = {
     "CartPole-v1": ["env.id=CartPole-v1"],
     "MountainCar-v0": ["env.id=MountainCar-v0", "env.num_envs=2", "env.vectorization=sync"],
@@ -35,46 +30,8 @@ ENVS = {
 POSTERIORS = {"hypermodel": ["posterior.draws=3"], "ensemble": ["posterior.members=3"]}
 
 
-def train(*words: str) -> None:
-    assert main([*TINY, *words]) == 0
-
-
-def resume(run: Path, *words: str) -> None:
-    assert main([f"resume={run}", *words]) == 0
-
-
-def checkpoint(run: Path) -> dict:
-    """The newest one, but for the clock."""
-    state = read(max((run / "checkpoints").glob("*.pt")))
-    del state["run"]["seconds"], state["rollout"]["seconds"]
-    return state
-
-
 def newest(run: Path) -> int:
     return max((int(path.stem) for path in (run / "checkpoints").glob("*.pt")), default=0)
-
-
-def same(a: object, b: object, where: str = "") -> None:
-    assert type(a) is type(b), where
-    if isinstance(a, torch.Tensor | np.ndarray):
-        a, b = torch.as_tensor(a), torch.as_tensor(b)
-        assert a.dtype == b.dtype and torch.equal(a.nan_to_num(7.5), b.nan_to_num(7.5)), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            same(x, y, f"{where}[{i}]")
-    else:
-        assert a == b or a != a, where
-
-
-def metrics(run: Path) -> list[dict]:
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{tag: text for tag, text in row.items() if not tag.startswith("time/")} for row in rows]
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)

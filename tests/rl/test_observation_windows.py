@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from test_replay import Numbered
-from test_resume import checkpoint, metrics, resume, same, train
-from test_rollout import Idle
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -25,11 +22,14 @@ from bayesrl.training.evaluation import evaluate
 from bayesrl.training.monitor import Monitor
 from bayesrl.training.rollout import Rollout
 from bayesrl.training.vector_env import VectorEnvAdapter
+from support.agents import Idle
+from support.environments import Numbered
+from support.runs import checkpoint, metrics, resume, same, train
 
 W = 4
 
 
-def begun(*envs, mode=AutoresetMode.SAME_STEP) -> VectorEnvAdapter:
+def started(*envs, mode=AutoresetMode.SAME_STEP) -> VectorEnvAdapter:
     out = VectorEnvAdapter(SyncVectorEnv([*envs], autoreset_mode=mode))
     out.reset(seed=0)
     return out
@@ -57,7 +57,7 @@ def test_windows_by_hand() -> None:
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_what_was_acted_on_is_what_is_learned_from(mode: AutoresetMode) -> None:
     """For every transition in memory, also after it has gone round: window and values, bit for bit."""
-    envs = begun(Numbered, Numbered, Numbered, mode=mode)
+    envs = started(Numbered, Numbered, Numbered, mode=mode)
     learner = agent(envs, capacity=90)
     acted = []
     for _ in range(70):
@@ -77,7 +77,7 @@ def test_what_was_acted_on_is_what_is_learned_from(mode: AutoresetMode) -> None:
 
 def test_a_new_episode_forgets_the_last_one() -> None:
     """Two environments that showed different things show the same: the same values."""
-    learner = agent(begun(Numbered, Numbered), Point)
+    learner = agent(started(Numbered, Numbered), Point)
     no = torch.tensor([False, False])
     for value in range(3):
         learner.act(torch.tensor([[value], [-3.0 * value]]), no)
@@ -88,7 +88,7 @@ def test_a_new_episode_forgets_the_last_one() -> None:
 
 
 def test_looking_leaves_the_acting_window_alone() -> None:
-    envs = begun(Numbered, Numbered)
+    envs = started(Numbered, Numbered)
     learner = agent(envs)
     learner.act(envs.obs, envs.start)
     before = learner.seen.clone()
@@ -98,7 +98,7 @@ def test_looking_leaves_the_acting_window_alone() -> None:
 
 
 def test_one_observation_is_no_window() -> None:
-    envs = begun(Numbered)
+    envs = started(Numbered)
     for each in (BayesDQN(envs.spec, Point(mlp((1,), 2, hidden=[8]))), Uniform(envs.spec)):
         each.act(envs.obs, envs.start)
         assert each.see(envs.obs, envs.start) is envs.obs
@@ -108,7 +108,7 @@ def test_one_observation_is_no_window() -> None:
 @pytest.mark.parametrize("cell", [GRU, MinGRU])
 def test_an_update_on_windows_is_one_graph(cell) -> None:
     """Traced on one batch, the agent's update does the same as eager on two others: parameters within 1e-6."""
-    envs = begun(Numbered)
+    envs = started(Numbered)
     eager = agent(envs, cell=cell)
     for _ in range(60):
         eager.observe(envs.step(eager.act(envs.obs, envs.start)))
@@ -151,7 +151,7 @@ def test_evaluation_remembers(mode: AutoresetMode) -> None:
 
     64 episodes of a fair coin average less than .5 but once in 30,000 seeds.
     """
-    envs = begun(*[lambda: Memory(3)] * 2, mode=mode)
+    envs = started(*[lambda: Memory(3)] * 2, mode=mode)
     assert evaluate(Rememberer(5), envs, 64, seed=0).mean == 1
     assert abs(evaluate(Rememberer(4), envs, 64, seed=0).mean) < 0.5
 
@@ -159,7 +159,7 @@ def test_evaluation_remembers(mode: AutoresetMode) -> None:
 def test_the_tracker_asks_about_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """At an episode's start of its first observation alone, else of all; and goes on where it was saved."""
     monkeypatch.setattr(Monitor, "GAP", 1)
-    watcher, envs = Rememberer(3), begun(Numbered, Numbered)
+    watcher, envs = Rememberer(3), started(Numbered, Numbered)
     rollout, monitor, acted = Rollout(watcher, envs), Monitor(2, seed=0, probes=8), None
 
     def step(monitor: Monitor, acted: Tensor | None) -> Tensor:

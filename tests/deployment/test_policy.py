@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
-from test_resume import TINY, train
 
 import bayesrl
 from bayesrl.agents.bayes_dqn import BayesDQN
@@ -23,6 +22,7 @@ from bayesrl.rl.types import EnvSpec
 from bayesrl.training.checkpoint import CheckpointError
 from bayesrl.training.rollout import Rollout
 from bayesrl.training.vector_env import VectorEnvAdapter
+from support.runs import TINY, train
 
 
 @pytest.fixture(scope="module")

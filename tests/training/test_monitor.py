@@ -4,11 +4,12 @@ import math
 
 import torch
 from gymnasium.vector import AutoresetMode
-from test_rollout import Counting, Idle, begun
 
 from bayesrl.rl.types import Forecast
 from bayesrl.training.monitor import Monitor, spread
 from bayesrl.training.rollout import Rollout
+from support.agents import Idle
+from support.environments import Counting, started
 
 
 class Certain(Idle):
@@ -33,7 +34,7 @@ def test_equal_draws_have_collapsed_unless_there_is_only_one_function():
 
 
 def run(steps, monitor=None):
-    rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, Counting(2)))
+    rollout = Rollout(Certain(), started(AutoresetMode.SAME_STEP, Counting(2)))
     monitor = monitor or Monitor(1, seed=0)
     for _ in range(steps):
         monitor.before(rollout.agent, rollout.envs)
@@ -75,7 +76,7 @@ def test_a_state_of_an_earlier_version_goes_round():
 
 def test_few_episodes_are_predicted_and_only_those_are_scored():
     """200 steps of 40 environments with episodes of 2: two predictions, 100 steps apart, in each of the first 16."""
-    rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, *(Counting(2) for _ in range(40))))
+    rollout = Rollout(Certain(), started(AutoresetMode.SAME_STEP, *(Counting(2) for _ in range(40))))
     monitor, asked = Monitor(40, seed=0), []
     predict = monitor.calibration.predict
     monitor.calibration.predict = lambda env, draws: (asked.append(env.tolist()), predict(env, draws))
@@ -89,7 +90,7 @@ def test_few_episodes_are_predicted_and_only_those_are_scored():
 
 def test_what_was_predicted_of_an_episode_that_broke_off_is_scored_against_no_other():
     """One environment, replaced in its first step: the episode that ends afterwards was never predicted."""
-    rollout = Rollout(Certain(), begun(AutoresetMode.SAME_STEP, Counting(2)))
+    rollout = Rollout(Certain(), started(AutoresetMode.SAME_STEP, Counting(2)))
     monitor, step, breaks = Monitor(1, seed=0), rollout.envs.env.step, iter([{"broken": {0: "it was killed"}}])
 
     def replaced(action):

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_resume import TINY
 
 from bayesrl.experiment.config import ConfigError
 from bayesrl.experiment.multirun import checked, expand
 from bayesrl.train import main
+from support.runs import TINY
 
 RUN = ["--multirun", "--jobs=2", *TINY, "steps=200"]
 

@@ -8,14 +8,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from test_resume import TINY, checkpoint, metrics, resume, same
-from test_train import DyingEnv, Plain
 
 from bayesrl.envs import make
 from bayesrl.rl.replay_buffer import Replay
 from bayesrl.train import main
 from bayesrl.training.rollout import Rollout
 from bayesrl.training.vector_env import VectorEnvAdapter
+from support.environments import DyingEnv, Plain
+from support.runs import TINY, checkpoint, metrics, resume, same
 
 
 class Steps(gym.Env):
@@ -33,7 +33,7 @@ class Steps(gym.Env):
         return np.array([self.t], np.float32), float(self.t), False, False, {}
 
 
-def begun(env: type[gym.Env] = Steps, E: int = 2) -> VectorEnvAdapter:
+def started(env: type[gym.Env] = Steps, E: int = 2) -> VectorEnvAdapter:
     envs = VectorEnvAdapter(make(env, E, vectorization="async")[0])
     envs.reset(seed=0)
     return envs
@@ -41,7 +41,7 @@ def begun(env: type[gym.Env] = Steps, E: int = 2) -> VectorEnvAdapter:
 
 def test_no_window_reaches_over_a_broken_episode() -> None:
     """Environment 1 of two dies in its third step; by hand, what each step says and each window of two steps weighs."""
-    envs = begun()
+    envs = started()
     replay = Replay(envs.spec, torch.empty(1, 0), 12, n_step=2, discount=0.5)
     rows: dict[str, list] = {name: [] for name in ("obs", "reward", "valid", "start", "made")}
     for t in range(6):
@@ -91,7 +91,7 @@ class Diary(torch.nn.Module):
 @pytest.mark.parametrize(("overlap", "said"), [(False, "aollaollaoll"), (True, "aoalloallo")])
 def test_updates_are_made_one_step_later(overlap: bool, said: str) -> None:
     """a: act, o: observe, l: one of two updates a step."""
-    rollout = Rollout(Diary(), begun(), replay_ratio=1.0, overlap=overlap)
+    rollout = Rollout(Diary(), started(), replay_ratio=1.0, overlap=overlap)
     assert [rollout.step() for _ in range(3)] == [2, 2, 2]
     assert rollout.agent.said == said
     assert rollout.updates + rollout.owed == 6
@@ -102,7 +102,7 @@ def test_only_workers_overlap_and_only_where_a_step_is_slower_than_an_update() -
     sync = VectorEnvAdapter(make(Steps, 2, vectorization="sync")[0])
     sync.reset(seed=0)
     assert Rollout(Diary(), sync).overlap is False
-    envs = begun()
+    envs = started()
     for step, update, overlap in ((5e-3, 1e-3, True), (1e-3, 5e-3, False)):
         rollout = Rollout(Diary(), envs)
         for _ in range(Rollout.WARM):
@@ -118,7 +118,7 @@ def test_only_workers_overlap_and_only_where_a_step_is_slower_than_an_update() -
 
 
 def test_a_run_chooses_by_itself() -> None:
-    rollout = Rollout(Diary(), begun())
+    rollout = Rollout(Diary(), started())
     for _ in range(Rollout.WARM + Rollout.TIMED):
         assert rollout.overlap is None
         rollout.step()

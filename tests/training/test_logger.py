@@ -11,11 +11,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
-from test_resume import TINY, resume, train
 
 from bayesrl.train import main
 from bayesrl.training.logger import Logger
 from bayesrl.training.tags import COMPARED, FINAL, HISTOGRAMS, IMAGES, LAYOUT, TAGS
+from support.runs import TINY, resume, train
 
 
 def events(run: Path) -> EventAccumulator:

@@ -1,7 +1,6 @@
 """`psrl` and `pets`: worlds held for an episode, fits at its end, plans that work."""
 
 import copy
-import importlib
 from functools import partial
 
 import pytest
@@ -19,8 +18,7 @@ from bayesrl.training import images
 from bayesrl.world_models.mpc import STRETCH
 from bayesrl.world_models.planners import CEM, MPPI, ImprovedCEM, Planner, RandomShooting
 from bayesrl.world_models.propagation import TS1, Expectation, Hallucinated, TSinf, returns
-
-resume_test = importlib.import_module("test_resume")
+from support.runs import checkpoint, metrics, same
 
 SPEC = EnvSpec((1,), torch.float32, 1, num_envs=2, bounds=((-3.0,), (3.0,)))
 SMALL = {"horizon": 3, "candidates": 32}
@@ -191,7 +189,7 @@ def test_greedy_touches_no_random_state_and_says_the_same_again() -> None:
     first = greedily(made, [[1.0], [2.0]])
     assert torch.equal(first, greedily(made, [[1.0], [2.0]]))
     assert torch.equal(before, torch.get_rng_state())
-    resume_test.same(state, made.state_dict())
+    same(state, made.state_dict())
 
 
 def test_a_greedy_plan_goes_on_from_the_one_before() -> None:
@@ -229,7 +227,7 @@ def test_saved_and_loaded_goes_on_the_same() -> None:
     a = line.run(one, 25)
     torch.manual_seed(5)
     assert a == again.run(other, 25)
-    resume_test.same(one.state_dict(), other.state_dict())
+    same(one.state_dict(), other.state_dict())
 
 
 def test_a_stretch_of_the_horizon_is_one_graph() -> None:
@@ -279,7 +277,7 @@ def test_what_does_not_pay_is_not_compiled() -> None:
     state = copy.deepcopy(made.state_dict())
     assert made.capture(10, 0) == (False, False)
     assert torch.equal(before, torch.get_rng_state())
-    resume_test.same(state, made.state_dict())
+    same(state, made.state_dict())
 
 
 TINY = [
@@ -298,9 +296,9 @@ def test_twice_as_long_is_resumed_once(kind: str, tmp_path) -> None:
     assert main([f"agent={kind}", env, *TINY, "steps=120", f"run_dir={tmp_path / 'whole'}"]) == 0
     assert main([f"agent={kind}", env, *TINY, "steps=60", f"run_dir={tmp_path / 'halves'}"]) == 0
     assert main([f"resume={tmp_path / 'halves'}", "steps=120"]) == 0
-    resume_test.same(resume_test.checkpoint(tmp_path / "whole"), resume_test.checkpoint(tmp_path / "halves"))
-    assert resume_test.metrics(tmp_path / "whole") == resume_test.metrics(tmp_path / "halves")
-    assert any(row["model/nll"] for row in resume_test.metrics(tmp_path / "whole"))
+    same(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "halves"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "halves")
+    assert any(row["model/nll"] for row in metrics(tmp_path / "whole"))
 
 
 def test_what_cannot_be_is_told(tmp_path, capsys: pytest.CaptureFixture) -> None:

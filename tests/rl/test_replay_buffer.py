@@ -1,7 +1,5 @@
 """n steps by hand: gamma = 1/2 and rewards 1, 2, 4, ... so that every sum is exact; windows by brute force."""
 
-import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -9,6 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from bayesrl.rl.replay_buffer import Replay
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.training.vector_env import VectorEnvAdapter
+from support.environments import Numbered
 
 
 def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):
@@ -155,26 +154,6 @@ def test_too_much_memory_is_told_with_a_remedy(monkeypatch):
 def test_nonsense_is_refused(kwargs):
     with pytest.raises(ValueError, match=r"got .*, wanted"):
         filled([], **kwargs)
-
-
-class Numbered(gym.Env):
-    """Shows 1, 2, 3, ... over all episodes, which end in either way with probability .15 a step."""
-
-    observation_space = gym.spaces.Box(0, np.inf, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-    shown = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self._next(), {}
-
-    def step(self, action):
-        ended, cut = self.np_random.random(2) < 0.15
-        return self._next(), float(self.shown), bool(ended), bool(cut), {}
-
-    def _next(self):
-        self.shown += 1
-        return np.array([self.shown], np.float32)
 
 
 def last(W, seen):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import TINY, checkpoint, metrics, resume, same, train
 from torch import Tensor
 
 from bayesrl.agents.bayes_ac import BayesAC
@@ -20,6 +19,7 @@ from bayesrl.posteriors import Ensemble, Hypermodel, Learner
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.world_models.dynamics import Dynamics, Imagined, Worlds, signature
 from bayesrl.world_models.imagination import Imagination, Steps
+from support.runs import TINY, checkpoint, metrics, resume, same, train
 
 E, D = 2, 2
 DISCRETE = EnvSpec((D,), torch.float32, 3, E)
