@@ -5,12 +5,13 @@ Every problem is collected and told at once, with the options that exist. Nothin
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import math
 import re
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -20,7 +21,9 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,7 +33,7 @@ from bayesrl.experiment.signatures import fits, problems_of, spell, unknown
 COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking", "planner", "imagination")
 WORLD = ("network", "likelihood", "posterior")  # what an imagination is made of, beside its own settings
 OPEN = ("env.kwargs",)  # dictionaries that take any key
-RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts")
+RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts", "callbacks")
 
 # What each plain setting must be: a type and the least value that makes sense.
 SETTINGS: dict[str, tuple[Any, float | None]] = {
@@ -53,6 +56,7 @@ SETTINGS: dict[str, tuple[Any, float | None]] = {
     "eval.every": (int, 0),
     "eval.episodes": (int, 1),
     "eval.final_episodes": (int, 1),
+    "callbacks": (list | None, None),
     "stop.seconds": (float | None, 0),
     "stop.return": (float | None, None),
     "env.id": (str, None),
@@ -81,20 +85,42 @@ class ConfigError(ValueError):
         super().__init__("\n".join(dict.fromkeys(problems)))
 
 
-def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequence[Check] = ()) -> DictConfig:
+@contextlib.contextmanager
+def hydra_session() -> Iterator[None]:
+    """Let Hydra compose from the package's own files; an application's own session is set aside and put back."""
+    instances: dict[type, Any] = Singleton._instances
+    outer = {kind: instances.pop(kind, None) for kind in (GlobalHydra, VersionBase)}
+    try:
+        with initialize_config_module("bayesrl.configs", version_base="1.3"):
+            yield
+    finally:
+        for kind, instance in outer.items():
+            instances.pop(kind, None)
+            if instance is not None:
+                instances[kind] = instance
+
+
+def load(
+    overrides: Sequence[str],
+    config_dirs: Sequence[str] = (),
+    checks: Sequence[Check] = (),
+    nodes: Mapping[str, Any] | None = None,
+) -> DictConfig:
     """The composed, checked configuration.
 
     Arguments:
         overrides: such as `agent=bayes_dqn`, `steps=1000`, `env.kwargs.size=20`.
         config_dirs: directories searched beside the package's own configurations.
         checks: further ones, made where the settings are well-formed.
+        nodes: values by dotted name that take the place of what the files say, such as a `_target_` that no option of
+            its group names; overrides of settings inside them apply to them.
 
     Raises:
         ConfigError: every problem found, one a line.
     """
     problems: list[str] = []
     parsed = [parse(text, problems) for text in overrides]
-    with initialize_config_module("bayesrl.configs", version_base="1.3"):
+    with hydra_session():
         search = _search(config_dirs)
         options = groups(config_dirs)
         choices: list[str] = []
@@ -108,14 +134,25 @@ def load(overrides: Sequence[str], config_dirs: Sequence[str] = (), checks: Sequ
             else:
                 problems.append(unknown(f"{key}={value}", f"an option of {key}", str(value), options[key]))
         try:
-            base = compose("train", [*search, *choices])
+            base = _replaced(compose("train", [*search, *choices]), nodes)
+            inside = tuple(f"{key}." for key in nodes or ())
+            later = [override for override in values if override.key_or_group.startswith(inside)]
+            values = [override for override in values if override not in later]
             good = [word for override in values if (word := _spelled(override, base, options, problems))]
-            config = compose("train", [*search, *choices, *good])
+            config = _replaced(compose("train", [*search, *choices, *good]), nodes)
+            for override in later:
+                OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
             problems += check(config, checks)
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(f"got a configuration that does not compose: {str(error).splitlines()[0]}")
     if problems:
         raise ConfigError(problems)
+    return config
+
+
+def _replaced(config: DictConfig, nodes: Mapping[str, Any] | None) -> DictConfig:
+    for key, node in (nodes or {}).items():
+        OmegaConf.update(config, key, node, merge=False, force_add=True)
     return config
 
 
@@ -186,6 +223,9 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     problems += [
         problem for i, node in enumerate(wrappers(config)) for problem in _check_wrapper(node, f"env.wrappers[{i}]")
     ]
+    problems += [
+        problem for i, node in enumerate(callbacks(config)) for problem in _check_callback(node, f"callbacks[{i}]")
+    ]
     return problems or [problem for further in checks for problem in further(config)]
 
 
@@ -198,6 +238,12 @@ def wrappers(config: DictConfig) -> list:
     """What `env.wrappers` lists, in plain values."""
     given = OmegaConf.select(config, "env.wrappers")
     return list(OmegaConf.to_container(given, resolve=True)) if OmegaConf.is_list(given) else []  # type: ignore[arg-type]
+
+
+def callbacks(config: DictConfig) -> list:
+    """What `callbacks` lists, in plain values."""
+    listed = config.get("callbacks")
+    return list(OmegaConf.to_container(listed, resolve=True)) if OmegaConf.is_list(listed) else []  # type: ignore[arg-type]
 
 
 def parse(text: str, problems: list[str]) -> Override | None:
@@ -226,7 +272,7 @@ def explain(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> s
         ConfigError: an override that is wrong.
     """
     config = load(overrides, config_dirs) if overrides else None  # checked, which takes longer
-    with initialize_config_module("bayesrl.configs", version_base="1.3"):
+    with hydra_session():
         options = groups(config_dirs)
         choices = [word for word in overrides if word.partition("=")[0] in options]
         made = compose("train", [*_search(config_dirs), *choices], return_hydra_config=True)
@@ -330,4 +376,11 @@ def _check_wrapper(node: Any, where: str) -> list[str]:
     if isinstance(node, dict) and "_target_" in node:
         return problems_of(node, where)
     wanted = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 200}"
+    return [f"got {where}={node}, wanted a _target_ with its arguments, such as {wanted}"]
+
+
+def _check_callback(node: Any, where: str) -> list[str]:
+    if isinstance(node, dict) and "_target_" in node:
+        return problems_of(node, where)
+    wanted = "{_target_: bayesrl.training.callbacks.EarlyStopping, patience: 5}"
     return [f"got {where}={node}, wanted a _target_ with its arguments, such as {wanted}"]

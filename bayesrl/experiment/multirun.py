@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hydra import initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
@@ -209,7 +208,7 @@ def expand(words: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, l
         ConfigError: a sweep without an end, `interval`.
     """
     problems, axes = [], []
-    with initialize_config_module("bayesrl.configs", version_base="1.3"):
+    with cfg.hydra_session():
         options = cfg.groups(config_dirs)
         parser = OverridesParser.create()
         for word in words:
