@@ -18,7 +18,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bayesrl.compilation.capture import captured
+from bayesrl.compilation.capture import capture
 from bayesrl.posteriors import Batch, Learner, Posterior
 from bayesrl.rl.normalization import Scaling
 from bayesrl.rl.policies import Actors
@@ -139,7 +139,7 @@ class BayesAC(nn.Module):
         """Compile the whole update, where so many of them save more time than that takes; acting is not compiled."""
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.z.device)
         smooth = torch.zeros(len(self.z), self.batch_size, self.spec.actions, device=self.z.device)
-        self.step = captured(self.update, self, index, smooth, name="the update", calls=updates, say=say)
+        self.step = capture(self.update, self, index, smooth, name="the update", calls=updates, say=say)
         return self.step != self.update, False
 
     def update(self, index: Tensor, smooth: Tensor) -> dict[str, Tensor]:

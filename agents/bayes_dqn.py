@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bayesrl.compilation.capture import captured, kept
+from bayesrl.compilation.capture import capture, preserve_state
 from bayesrl.posteriors import Batch, Learner
 from bayesrl.rl.exploration import Exploration, Thompson
 from bayesrl.rl.normalization import Scaling
@@ -126,17 +126,17 @@ class BayesDQN(nn.Module):
         """
         z = self.posterior.index(self.posterior.draws, torch.Generator(self.device).manual_seed(0))
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.device)
-        self.step = captured(self.update, self, index, z, name="the update", calls=updates, say=say)
+        self.step = capture(self.update, self, index, z, name="the update", calls=updates, say=say)
         if self.step == self.update:
             return False, False
         E, A = self.spec.num_envs, self.spec.actions
         shape = self.spec.shape if self.seen is None else self.seen.shape[1:]
         x = torch.zeros(E, *shape, dtype=self.spec.dtype, device=self.device)
         start, mask = (torch.ones(*size, dtype=torch.bool, device=self.device) for size in ((E,), (E, A)))
-        with kept(self), torch.random.fork_rng():
+        with preserve_state(self), torch.random.fork_rng():
             noise = self.exploration.noise(self.posterior, start)
         given = (*noise, mask) if self.spec.masked else noise
-        self.choose = captured(self.decide, self, x, *given, name="acting", calls=acts, say=say)
+        self.choose = capture(self.decide, self, x, *given, name="acting", calls=acts, say=say)
         return True, self.choose != self.decide
 
     def decide(self, x: Tensor, *given: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.compilation.capture import kept
+from bayesrl.compilation.capture import preserve_state
 from bayesrl.posteriors import Learner
 from bayesrl.rl.exploration import Held
 from bayesrl.rl.replay_buffer import Replay
@@ -153,7 +153,7 @@ class PSRL(nn.Module):
 
         Updates always beside the search, which is what takes time.
         """
-        with kept(self), torch.random.fork_rng():
+        with preserve_state(self), torch.random.fork_rng():
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
         acting = self.mpc.capture(z, noisy, acts, say)
         index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.learned.device)

@@ -54,7 +54,7 @@ def test_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help(capsys: pytest.CaptureFixture) -> None:
     assert main(["--help"]) == 0
     told = capsys.readouterr().out
-    assert "Exit code" in told and "full_rank  hypermodel*  langevin" in told and "replay_ratio=1.0" in told
+    assert "Exit code" in told and "full_rank  hypermodel*  laplace" in told and "replay_ratio=1.0" in told
 
 
 def test_the_configuration_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

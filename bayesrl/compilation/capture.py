@@ -1,9 +1,9 @@
-"""Capture: a pure tensor function with its Pyro handlers, autograd and optimiser, as one compiled graph.
+"""Capture: trace a tensor function with its Pyro handlers, autograd and optimizer, and compile the graph.
 
-`make_fx` runs the function once and writes down every tensor operation; parameters, optimiser state and buffers that
-it touches become inputs, so that in-place updates reach the real ones. What is computed twice is computed once, and
-Inductor compiles the rest; on a GPU a CUDA graph replays it. Randomness stays outside: draws come in as arguments, so
-that eager and captured execution agree.
+`make_fx` runs the function once and records every tensor operation. Parameters, optimizer state and buffers that the
+function touches become inputs of the graph, so that in-place updates reach the real tensors. Repeated operations are
+merged, and Inductor compiles the rest; on a GPU, a CUDA graph replays it. Random numbers are drawn outside and passed
+in as arguments, so that eager and captured execution agree.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves
 
-FIRST = 15.0  # how many times as long as tracing a function it takes to compile it for the first time
-LEAST = 5.0  # seconds that compiling takes at the least
-SHARE = 0.85  # of the uncompiled graph's time that the compiled one takes, or less
+COMPILE_PER_TRACE = 15.0  # the time of a first compilation, in units of the time of tracing
+MIN_COMPILE_SECONDS = 5.0
+COMPILED_SHARE = 0.85  # an upper bound of the compiled graph's time, in units of the uncompiled graph's
 
 
-def captured(
+def capture(
     function: Callable,
     module: nn.Module,
     *example: Tensor,
@@ -39,26 +39,28 @@ def captured(
     calls: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> Callable:
-    """`function` of a module, compiled where so many calls save more time than that takes; else `function` itself.
-
-    It stays itself too where it cannot be compiled, as without a C++ compiler, which is said.
+    """Compile a function of a module if that saves more time than it takes.
 
     Arguments:
-        function: a pure tensor function whose state is the module's; branches on no data.
-        module: whose `load_state_dict` writes in place; afterwards in the state that it was in.
-        example: arguments of any values, in the shapes of all calls.
-        name: what is compiled, in a user's words.
-        calls: how many are to be expected.
-        say: prints a line to the user.
+        function: a pure tensor function whose state is the module's, without branches on data.
+        module: its `load_state_dict` must write in place; capturing leaves its state unchanged.
+        example: arguments with any values, in the shapes of all later calls.
+        name: what is compiled, for messages.
+        calls: the expected number of calls.
+        say: prints a message to the user.
+
+    Returns:
+        The compiled function; or `function` itself where compiling does not pay, or fails, as without a C++ compiler.
+        A failure is reported through `say`.
     """
     try:
-        with kept(module):
-            eager = seconds(function, example)
-        if calls * eager < LEAST:
+        with preserve_state(module):
+            eager = seconds_per_call(function, example)
+        if calls * eager < MIN_COMPILE_SECONDS:
             return function
-        graph = Captured(function, module, *example)
+        graph = CapturedGraph(function, module, *example)
         cost = graph.cost()
-        if calls < math.inf and calls * (eager - SHARE * graph.seconds()) < cost:
+        if calls < math.inf and calls * (eager - COMPILED_SHARE * graph.seconds()) < cost:
             return function
         say(f"compiling {name}, about {cost:.0f} s, once")
         graph.compile()
@@ -68,20 +70,20 @@ def captured(
     return graph
 
 
-class Captured:
-    """A function of a module, traced for the shapes of `example`; called, it runs its graph, compiled or not yet.
+class CapturedGraph:
+    """A function of a module, traced for the shapes of `example`; a call runs the graph, compiled or not.
 
-    Arguments and errors are those of `captured`, which says when it pays.
+    `capture` decides whether compiling pays and describes the arguments.
     """
 
     def __init__(self, function: Callable, module: nn.Module, *example: Tensor) -> None:
-        self.module, self.example = module, [given.contiguous() for given in example]
-        with kept(module):
-            begin = time.perf_counter()
+        self.module, self.example = module, [argument.contiguous() for argument in example]
+        with preserve_state(module):
+            start = time.perf_counter()
             graph = make_fx(lambda *args: function(*args))(*example)
-            self.state = _lift(graph)
-            self.graph = once(make_fx(functionalize(graph))(*example, *self.state))
-            self.trace_seconds = time.perf_counter() - begin
+            self.state = _lift_state(graph)
+            self.graph = remove_redundancy(make_fx(functionalize(graph))(*example, *self.state))
+            self.trace_seconds = time.perf_counter() - start
         self.run: Callable = self.graph
 
     @torch.no_grad()
@@ -92,41 +94,43 @@ class Captured:
                     f"got {[*got.shape]} {got.dtype}, wanted {[*wanted.shape]} {wanted.dtype}, for which this was "
                     "captured: capture anew"
                 )
-        return self.run(*(given.contiguous() for given in args), *self.state)
+        return self.run(*(argument.contiguous() for argument in args), *self.state)
 
     def seconds(self) -> float:
-        """That a call takes; uncompiled already less than the function, which runs Pyro's handlers and autograd."""
-        with kept(self.module):
-            return seconds(self, self.example)
+        """Measure a call. The graph is faster than the function even uncompiled: it runs no Pyro and no autograd."""
+        with preserve_state(self.module):
+            return seconds_per_call(self, self.example)
 
     def cost(self) -> float:
-        """Seconds that `compile` will take: what it took the last time, or judged by how long tracing took."""
-        note = self._note()
-        return float(note.read_text()) if note.exists() else max(LEAST, FIRST * self.trace_seconds)
+        """Return the seconds that `compile` will take: its last time, or an estimate from the time of tracing."""
+        record = self._timing_file()
+        if record.exists():
+            return float(record.read_text())
+        return max(MIN_COMPILE_SECONDS, COMPILE_PER_TRACE * self.trace_seconds)
 
     def compile(self) -> None:
-        """Compile the graph; the compiler keeps its work on disk."""
-        begin = time.perf_counter()
-        given: list[Any] = [*self.example, *self.state]
-        with torch.no_grad(), kept(self.module), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compiler's own, which say nothing of the function
-            self.run = self._compiled(given)
+        """Compile the graph; the compiler caches its result on disk."""
+        start = time.perf_counter()
+        inputs: list[Any] = [*self.example, *self.state]
+        with torch.no_grad(), preserve_state(self.module), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler's own warnings say nothing about the function
+            self.run = self._compiled(inputs)
             self(*self.example)
-            if given[0].is_cuda:
-                self.run = replayed(self.run, given, len(self.example))
-        note = self._note()
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(f"{time.perf_counter() - begin:.1f}")
+            if inputs[0].is_cuda:
+                self.run = cuda_graph(self.run, inputs, len(self.example))
+        record = self._timing_file()
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(f"{time.perf_counter() - start:.1f}")
 
-    def _compiled(self, given: list[Any]) -> Callable:
+    def _compiled(self, inputs: list[Any]) -> Callable:
         from torch._inductor import compile as inductor  # slow to import
 
-        # The compiler's own random numbers are others than torch's, and ten times as slow.
+        # Inductor's own random numbers differ from torch's and take ten times as long.
         options = {"size_asserts": False, "alignment_asserts": False, "fallback_random": True}
-        return inductor(self.graph, given, options=options)
+        return inductor(self.graph, inputs, options=options)
 
-    def _note(self) -> Path:
-        """The file beside the compiler's own that remembers how long this graph took."""
+    def _timing_file(self) -> Path:
+        """Return the file in the compiler's cache that stores how long this graph took to compile."""
         from torch._inductor.runtime.cache_dir_utils import cache_dir
 
         text = [torch.__version__, self.graph.code, *(f"{t.shape}{t.dtype}{t.device}" for t in self.state)]
@@ -134,23 +138,27 @@ class Captured:
 
 
 @contextmanager
-def kept(module: nn.Module) -> Iterator[None]:
-    """What happens inside leaves the module's state as it was before, and where it is afterwards."""
+def preserve_state(module: nn.Module) -> Iterator[None]:
+    """Restore the module's state on exit, in the same memory.
+
+    Raises:
+        ValueError: loading the state replaces tensors instead of writing to them, so that a graph would lose them.
+    """
     before = copy.deepcopy(module.state_dict())
     try:
         yield
     finally:
-        places = addresses(module)
+        expected = addresses(module)
         module.load_state_dict(before)
-    if addresses(module) != places:
+    if addresses(module) != expected:
         raise ValueError(
             f"got state of {type(module).__name__} that is made anew when it is loaded, wanted it written in place: "
-            "use an optimiser of bayesrl.optim"
+            "use an optimizer of bayesrl.optim"
         )
 
 
 def addresses(module: nn.Module) -> list[int]:
-    """Where a module's parameters, buffers and the states of its optimisers are."""
+    """Return the memory addresses of a module's parameters, buffers and optimizer states."""
     tensors = [*module.parameters(), *module.buffers()]
     for part in module.modules():
         if isinstance(optimizer := getattr(part, "optimizer", None), torch.optim.Optimizer):
@@ -158,45 +166,48 @@ def addresses(module: nn.Module) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
 
 
-def seconds(function: Callable, example: Sequence[Tensor]) -> float:
-    """That a call takes: the least of five, after one that does not count."""
+def seconds_per_call(function: Callable, example: Sequence[Tensor]) -> float:
+    """Measure a call in seconds: the fastest of five, after one for warm-up."""
     wait = torch.cuda.synchronize if example[0].is_cuda else lambda: None
     times = []
     for _ in range(6):
         wait()
-        begin = time.perf_counter()
+        start = time.perf_counter()
         function(*example)
         wait()
-        times.append(time.perf_counter() - begin)
+        times.append(time.perf_counter() - start)
     return min(times[1:])
 
 
-def replayed(function: Callable, given: Sequence[Tensor], changing: int) -> Callable:
-    """A CUDA graph of a function of tensors, the first `changing` of which differ from call to call.
+def cuda_graph(function: Callable, inputs: Sequence[Tensor], changing: int) -> Callable:
+    """Record a function of tensors as a CUDA graph; each call overwrites what the last one returned.
 
-    What it returns is written over by the next call.
+    Arguments:
+        function: the function to record.
+        inputs: all its arguments.
+        changing: how many of them, from the first, differ between calls; the others are read where they are.
     """
-    given = [*(t.clone() for t in given[:changing]), *given[changing:]]
+    inputs = [*(t.clone() for t in inputs[:changing]), *inputs[changing:]]
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # once outside, so that libraries have their workspaces
-        function(*given)
+    with torch.cuda.stream(stream):  # one call outside the graph, so that libraries allocate their workspaces
+        function(*inputs)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        out = function(*given)
+        out = function(*inputs)
 
     def replay(*args: Tensor) -> Any:
-        for place, value in zip(given[:changing], args[:changing], strict=True):
-            place.copy_(value)
+        for static, value in zip(inputs[:changing], args[:changing], strict=True):
+            static.copy_(value)
         graph.replay()
         return out
 
     return replay
 
 
-def _lift(module: GraphModule) -> list[Tensor]:
-    """Turn the tensors a traced graph closes over into inputs after its own; returns them in order."""
+def _lift_state(module: GraphModule) -> list[Tensor]:
+    """Turn the tensors that a traced graph closes over into inputs after its own; return them in order."""
     graph = module.graph
     for node in reversed(list(graph.nodes)):
         if "profiler" in str(node.target):
@@ -218,13 +229,13 @@ def _lift(module: GraphModule) -> list[Tensor]:
     return state
 
 
-def once(module: GraphModule) -> GraphModule:
-    """Compute nothing twice, and nothing that is not used, in a graph that writes into its inputs only at its end."""
-    drawn = torch.Tag.nondeterministic_seeded  # equal calls give unequal numbers
-    if not any(drawn in getattr(node.target, "tags", ()) for node in module.graph.nodes):
+def remove_redundancy(module: GraphModule) -> GraphModule:
+    """Merge repeated operations and drop unused ones, in a graph that writes to its inputs only at its end."""
+    random = torch.Tag.nondeterministic_seeded  # equal calls return different numbers
+    if not any(random in getattr(node.target, "tags", ()) for node in module.graph.nodes):
         module.graph = fx_graph_cse(module.graph)
     module.graph.eliminate_dead_code()
     for node in module.graph.nodes:
-        node.meta.clear()  # the compiler makes its own
+        node.meta.clear()  # the compiler computes its own
     module.recompile()
     return module

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from bayesrl.networks.network import Layout
+from bayesrl.networks.network import WeightLayout
 from bayesrl.posteriors import Posterior, WeightSpace
 from bayesrl.priors import ARD
 from bayesrl.rl.td import at, greedy
@@ -156,7 +156,7 @@ def moments(posterior: WeightSpace, z: Tensor) -> Moments:
     return Moments(first + mean.to(first.dtype), std.to(first.dtype))
 
 
-def feature_snr(layout: Layout, snr: Tensor) -> Tensor:
+def feature_snr(layout: WeightLayout, snr: Tensor) -> Tensor:
     """Root mean square over the first layer's weights of each feature: snr [P] -> [features]."""
     feature = layout.feature.to(snr.device)
     first = feature >= 0
@@ -245,7 +245,7 @@ class Histogram(NamedTuple):
     counts: Tensor
 
 
-def histograms(layout: Layout, values: Tensor, bins: int = 40) -> dict[str, Histogram]:
+def histograms(layout: WeightLayout, values: Tensor, bins: int = 40) -> dict[str, Histogram]:
     """Of a number for each weight [P], layer by layer between the same edges; what is not finite is left out."""
     values, layer = values.cpu(), layout.layer
     finite = values.isfinite()

@@ -20,7 +20,7 @@ def mlp(
     size: int = 1,
     hidden: Sequence[int] = (128, 128),
     dueling: bool = False,
-    normalise: bool = False,
+    normalize: bool = False,
     prior: Sequence[int] = (64, 64),
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> Network:
@@ -31,16 +31,16 @@ def mlp(
         categories: where inputs are indices of ones, the length of the binary vector they point into.
         hidden: layer widths; the last is D.
         dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
-        normalise: LayerNorm before every activation (Ba et al., 2016).
+        normalize: LayerNorm before every activation (Ba et al., 2016).
         prior: layer widths of frozen prior functions.
         activation: such as `nn.ReLU`, or the smooth `nn.SiLU`; prior functions have ReLUs.
     """
     prior_body = MLP(shape, prior, categories)
     if not dueling:
-        return Network(MLP(shape, hidden, categories, normalise, activation), outputs, prior=prior_body, size=size)
+        return Network(MLP(shape, hidden, categories, normalize, activation), outputs, prior=prior_body, size=size)
     if len(hidden) < 2:
         raise ValueError(f"got hidden={list(hidden)} and dueling, wanted two or more layer widths, such as [128, 128]")
-    body = Streams(MLP(shape, hidden[:-1], categories, normalise, activation), hidden[-1])
+    body = Streams(MLP(shape, hidden[:-1], categories, normalize, activation), hidden[-1])
     return Network(body, outputs, True, prior_body, size)
 
 

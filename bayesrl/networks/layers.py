@@ -50,7 +50,7 @@ class MLP(nn.Sequential):
         shape: of one input.
         hidden: layer widths.
         categories: where inputs are indices of ones, the length of the binary vector they point into.
-        normalise: LayerNorm before every activation (Ba et al., 2016).
+        normalize: LayerNorm before every activation (Ba et al., 2016).
         activation: such as `nn.ReLU`, or the smooth `nn.SiLU`.
     """
 
@@ -59,14 +59,14 @@ class MLP(nn.Sequential):
         shape: Sequence[int],
         hidden: Sequence[int],
         categories: int = 0,
-        normalise: bool = False,
+        normalize: bool = False,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         _check_widths(hidden)
         layers: list[nn.Module] = [nn.Flatten()]
         for width, units in pairwise([0, *hidden]):
             layers += [nn.Linear(width, units) if width else _first(shape, units, categories)]
-            layers += [nn.LayerNorm(units), activation()] if normalise else [activation()]
+            layers += [nn.LayerNorm(units), activation()] if normalize else [activation()]
         super().__init__(*layers)
         self.features = hidden[-1]
 

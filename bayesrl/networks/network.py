@@ -19,7 +19,7 @@ from torch.func import functional_call, vmap
 from bayesrl.networks.layers import Dueling, OneHotLinear, init_prior_
 
 
-class Layout(NamedTuple):
+class WeightLayout(NamedTuple):
     """Where each of the P weights sits.
 
     Attributes:
@@ -88,7 +88,7 @@ class Network:
         return Network(self._prior_body, outputs)
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> WeightLayout:
         """Where each weight sits: for priors by layer, masks by unit, relevance by feature."""
         head = nn.Linear(self.features_out, self.head_outputs, device="meta")
         modules = [(n, m) for n, m in self._body.named_modules() if [*m.parameters(recurse=False)]]
@@ -110,7 +110,7 @@ class Network:
                 columns.append([t.flatten() for t in (*numbers, shifted, feature, torch.full(p.shape, gain))])
                 units += used
         joined = [torch.cat(parts) for parts in zip(*columns, strict=True)]
-        return Layout._make([*joined, [name for name, _ in modules] + ["head"], units])
+        return WeightLayout._make([*joined, [name for name, _ in modules] + ["head"], units])
 
     def init(self) -> Tensor:
         """Fresh weights by the layers' own initialisation, [P]."""

@@ -5,8 +5,8 @@ from bayesrl.posteriors.dropout import ConcreteDropout, Dropout
 from bayesrl.posteriors.ensemble import Ensemble
 from bayesrl.posteriors.full_rank import FullRank
 from bayesrl.posteriors.guided import Guided
-from bayesrl.posteriors.hypermodel import Hypermodel
-from bayesrl.posteriors.laplace import LaplaceDiagonal, LaplaceLastLayer
+from bayesrl.posteriors.hypermodel import Hypermodel, LinearHypermodel
+from bayesrl.posteriors.laplace import Laplace, LaplaceDiagonal
 from bayesrl.posteriors.last_layer import LastLayer
 from bayesrl.posteriors.learner import Learner, WeightSpace
 from bayesrl.posteriors.low_rank import LowRank
@@ -26,10 +26,11 @@ __all__ = [
     "FullRank",
     "Guided",
     "Hypermodel",
+    "Laplace",
     "LaplaceDiagonal",
-    "LaplaceLastLayer",
     "LastLayer",
     "Learner",
+    "LinearHypermodel",
     "LowRank",
     "MeanField",
     "Point",

@@ -211,3 +211,42 @@ class Hypermodel(WeightSpace):
         q = self.conditional(z)
         p = dist.Normal(torch.zeros_like(q.mean), self.weight_scale).to_event(2)
         return torch.distributions.kl_divergence(q, p).mean()
+
+
+class LinearHypermodel(Hypermodel):
+    """A hypermodel without noise and without a KL: f is linear in its index, and m, L and phi are point estimates.
+
+    It is `Hypermodel` with d = 0 and T = 0 (Dwaracherla et al., 2020).
+
+    Arguments:
+        network: body and head; A outputs.
+        index_dim: M.
+        draws: n, the number of draws that an update trains.
+        prior_scale: beta, the prior's standard deviation of f in (scaled) return units.
+        perturbation: sigma_z of the target perturbation sigma_z xi^T c with c a unit vector stored with each
+            observation.
+        likelihood: output -> distribution of the target.
+        optimizer: parameters -> torch optimizer.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        index_dim: int = 4,
+        draws: int = 20,
+        prior_scale: float = 0.3,
+        perturbation: float = 0.0,
+        likelihood: Likelihood = Gaussian(0.1),
+        optimizer: Callable = partial(Adam, lr=5e-4),
+    ) -> None:
+        super().__init__(
+            network,
+            index_dim,
+            draws,
+            prior_scale,
+            noise=0.0,
+            temperature=0.0,
+            perturbation=perturbation,
+            likelihood=likelihood,
+            optimizer=optimizer,
+        )

@@ -4,7 +4,7 @@
     q(theta) = Normal(theta*, C),    C^-1 = diag(std^-2) + (N/T) E_i[J_i^T H_i J_i]
 
 J is the Jacobian of the output in the weights, H the likelihood's expected curvature in the output; J^T H J, the
-generalised Gauss-Newton matrix, is the Hessian but for the network's own curvature. `LaplaceLastLayer` keeps all of it,
+generalised Gauss-Newton matrix, is the Hessian but for the network's own curvature. `Laplace` keeps all of it,
 for the head alone; `LaplaceDiagonal` its diagonal, for every weight. (MacKay, A Practical Bayesian Framework for
 Backpropagation Networks, 1992; Daxberger et al., Laplace Redux, 2021.)
 """
@@ -26,7 +26,7 @@ from bayesrl.posteriors.types import Batch
 from bayesrl.priors import FanIn, Prior
 
 
-class Laplace(WeightSpace):
+class LaplaceApproximation(WeightSpace):
     """What both have in common; index z = noise of the C random weights, which are the network's last, [n, C].
 
     A subclass says `count`, `function`, `contract`, `root`, `deviation` and `spread`.
@@ -176,7 +176,7 @@ class Laplace(WeightSpace):
         return 0.5 * ((second * precision - 1 - precision.log()).sum() - logdet)
 
 
-class LaplaceLastLayer(Laplace):
+class Laplace(LaplaceApproximation):
     """The head's weights under the full Gauss-Newton matrix; a Cholesky factor of it, C x C, at every update."""
 
     @staticmethod
@@ -200,7 +200,7 @@ class LaplaceLastLayer(Laplace):
         return self.factor.square().sum(1), 2 * self.factor.diagonal().log().sum()
 
 
-class LaplaceDiagonal(Laplace):
+class LaplaceDiagonal(LaplaceApproximation):
     """Every weight by itself under the diagonal of the Gauss-Newton matrix.
 
     The matrix is that of the network made linear in its weights at theta*, and so are the draws: f(theta*, x) +

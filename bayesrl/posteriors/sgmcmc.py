@@ -1,4 +1,4 @@
-"""`sgld`, `psgld`, `sghmc`, `langevin`: chains of weights that move by noisy gradients, whose positions are the draws.
+"""`sgld`, `psgld`, `sghmc`, `adam_langevin`: chains of weights that move by noisy gradients; positions are the draws.
 
     U(theta) = -(size / B) sum_i log p(y_i | f_theta(x_i)) - log p(theta)        K chains, each with its own theta
     target:  p(theta | data)^(1 / T), proportional to exp(-U(theta) / T)
@@ -9,7 +9,7 @@ g = grad L of a mini-batch, xi ~ Normal(0, I) and learning rate eta:
 
     SGLD                theta <- theta - eta g + sqrt(2 eta tau) xi
                         (Welling & Teh, Bayesian Learning via Stochastic Gradient Langevin Dynamics, 2011)
-    PreconditionedSGLD  theta <- theta - eta G g + sqrt(2 eta tau G) xi;   G = 1 / (sqrt(average of g^2) + eps)
+    PSGLD  theta <- theta - eta G g + sqrt(2 eta tau G) xi;   G = 1 / (sqrt(average of g^2) + eps)
                         (Li et al., Preconditioned SGLD for Deep Neural Networks, 2016, who leave out G's slope too)
     SGHMC               v <- (1 - a) v - eta g + sqrt(2 a eta tau) xi;   theta <- theta + v
                         (Chen, Fox & Guestrin, Stochastic Gradient Hamiltonian Monte Carlo, 2014)
@@ -102,7 +102,7 @@ class SGLD(Sampler):
         p.sub_(group["lr"] * g).add_((2 * group["lr"] * tau).sqrt() * xi)
 
 
-class PreconditionedSGLD(Sampler):
+class PSGLD(Sampler):
     """SGLD whose steps are scaled weight by weight as in RMSprop.
 
     Arguments:
@@ -213,7 +213,7 @@ class SGMCMC(WeightSpace):
         prior: Callable[[Network], Prior] = FanIn,
         temperature: float = 1.0,
         likelihood: Likelihood = Gaussian(0.1),
-        optimizer: Callable = partial(PreconditionedSGLD, lr=5e-4),
+        optimizer: Callable = partial(PSGLD, lr=5e-4),
     ) -> None:
         super().__init__()
         if chains < 1 or slots < 1 or thin < 1 or temperature < 0:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.compilation.capture import captured
+from bayesrl.compilation.capture import capture
 from bayesrl.likelihoods import Prediction, WithFlag
 from bayesrl.metrics.one_step import score
 from bayesrl.posteriors import Batch, Learner
@@ -174,7 +174,7 @@ class Dynamics(nn.Module):
         """Compile an update for samples of these shapes, if so many save more time than that takes; whether it did."""
         z = [learner.index(learner.draws, Generator(self.mean.device).manual_seed(0)) for learner in self.learners]
         given = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
-        self.step = captured(self.update, self, *given, name="the update", calls=calls, say=say)
+        self.step = capture(self.update, self, *given, name="the update", calls=calls, say=say)
         return self.step != self.update
 
     @torch.no_grad()

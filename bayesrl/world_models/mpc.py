@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.compilation.capture import captured, kept
+from bayesrl.compilation.capture import capture, preserve_state
 from bayesrl.rl.types import EnvSpec
 from bayesrl.world_models.dynamics import Dynamics
 from bayesrl.world_models.planners import Plan, Planner
@@ -135,14 +135,14 @@ class MPC(nn.Module):
             return stretch(*given)
         key = type(propagation), repr(vars(propagation)), *(part.shape for part in given)
         if key not in self.compiled:
-            self.compiled[key] = captured(stretch, self, *given, name="planning", calls=self.calls, say=self.say)
+            self.compiled[key] = capture(stretch, self, *given, name="planning", calls=self.calls, say=self.say)
         return self.compiled[key](*given)
 
     def capture(self, z: Tensor, noisy: bool, acts: float, say: Callable[[str], None]) -> bool:
         """Compile rollouts, if so many actions in worlds z [E S, *] save more time than that takes; whether it did."""
         self.compiled, self.calls, self.say = {}, acts * self.planner.iterations * self.stretches, say
         obs = self.mean.new_zeros(len(self.mean), len(self.dynamics.target_mean) - 1)
-        with kept(self), torch.random.fork_rng():
+        with preserve_state(self), torch.random.fork_rng():
             self.act(z, obs, torch.ones_like(obs[:, 0], dtype=torch.bool), noisy)
         if any(isinstance(stretch, partial) for stretch in self.compiled.values()):
             self.compiled = None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from peers import interleaved, network, ratio
 
-from bayesrl.compilation.capture import captured as compiled
+from bayesrl.compilation.capture import capture as compiled
 from bayesrl.experiment import config
 from bayesrl.experiment.build import build_agent
 from bayesrl.rl.types import EnvSpec

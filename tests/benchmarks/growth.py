@@ -16,7 +16,7 @@ import torch
 from peers import interleaved
 
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.compilation.capture import captured as compiled
+from bayesrl.compilation.capture import capture as compiled
 from bayesrl.experiment import config
 from bayesrl.experiment.build import build_agent
 from bayesrl.plotting.svg import Curve, curves

@@ -33,7 +33,7 @@ from bayesrl.networks import mlp
 from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors import NUTS, Posterior
-from bayesrl.posteriors.sgmcmc import SGHMC, SGLD, AdamLangevin, PreconditionedSGLD
+from bayesrl.posteriors.sgmcmc import PSGLD, SGHMC, SGLD, AdamLangevin
 
 SIGMA = 0.2
 ADAM = {"optimizer": partial(Adam, lr=5e-3)}
@@ -47,13 +47,13 @@ POSTERIORS: dict[str, tuple[str, dict[str, Any]]] = {
     "full_rank, network": ("FullRank", ADAM | {"cover": "network"}),
     "last_layer": ("LastLayer", ADAM),
     "laplace, diagonal": ("LaplaceDiagonal", ADAM),
-    "laplace, last layer": ("LaplaceLastLayer", ADAM),
+    "laplace, last layer": ("Laplace", ADAM),
     "dropout": ("Dropout", ADAM),
     "concrete_dropout": ("ConcreteDropout", ADAM),
     "sgld": ("SGMCMC", CHAINS | {"optimizer": partial(SGLD, lr=1e-3)}),
-    "psgld": ("SGMCMC", CHAINS | {"optimizer": partial(PreconditionedSGLD, lr=1e-3)}),
+    "psgld": ("SGMCMC", CHAINS | {"optimizer": partial(PSGLD, lr=1e-3)}),
     "sghmc": ("SGMCMC", CHAINS | {"optimizer": partial(SGHMC, lr=3e-4, friction=0.03)}),
-    "langevin": ("SGMCMC", CHAINS | {"optimizer": partial(AdamLangevin, lr=1e-3)}),
+    "adam_langevin": ("SGMCMC", CHAINS | {"optimizer": partial(AdamLangevin, lr=1e-3)}),
 }
 UPDATES = 5000
 SIDES = ((-1.2, -0.4), (0.4, 1.2))

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bayesrl.compilation.capture import Captured
+from bayesrl.compilation.capture import CapturedGraph
 from bayesrl.optim import Adam
 
 if find_spec("stable_baselines3") is None:
@@ -75,7 +75,7 @@ def plain() -> Callable[[], Any]:
 def plain_compiled() -> Callable[[], Any]:
     """The same update compiled as ours are."""
     peer = Plain(Adam)
-    call = Captured(peer.update, peer, torch.zeros(128, dtype=torch.int64))
+    call = CapturedGraph(peer.update, peer, torch.zeros(128, dtype=torch.int64))
     call.compile()
     return lambda: call(torch.randint(1000, (128,)))
 

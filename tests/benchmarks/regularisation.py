@@ -28,8 +28,8 @@ from bayesrl.posteriors import (
     Ensemble,
     FullRank,
     Hypermodel,
+    Laplace,
     LaplaceDiagonal,
-    LaplaceLastLayer,
     LastLayer,
     LowRank,
     MeanField,
@@ -49,14 +49,14 @@ POSTERIORS: dict[str, Callable] = {  # targets have size 1, and so have prior fu
     "low_rank": partial(LowRank, optimizer=ADAM),
     "full_rank": partial(FullRank, optimizer=ADAM),
     "last_layer": partial(LastLayer, optimizer=ADAM),
-    "laplace": partial(LaplaceLastLayer, optimizer=ADAM),
+    "laplace": partial(Laplace, optimizer=ADAM),
     "laplace_diagonal": partial(LaplaceDiagonal, optimizer=ADAM),
     "dropout": partial(Dropout, optimizer=ADAM),
     "concrete_dropout": partial(ConcreteDropout, optimizer=ADAM),
     "sgld": partial(SGMCMC, optimizer=partial(SGLD, lr=1e-3)),
     "psgld": SGMCMC,
     "sghmc": partial(SGMCMC, optimizer=partial(SGHMC, lr=3e-4, friction=0.03)),
-    "langevin": partial(SGMCMC, optimizer=partial(AdamLangevin, lr=1e-3)),
+    "adam_langevin": partial(SGMCMC, optimizer=partial(AdamLangevin, lr=1e-3)),
 }
 
 

@@ -19,7 +19,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor
 
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.compilation.capture import captured
+from bayesrl.compilation.capture import capture
 from bayesrl.experiment import config
 from bayesrl.experiment.build import build_agent
 from bayesrl.posteriors import Batch
@@ -85,7 +85,7 @@ def main() -> None:
         made[f"{name}, eager"] = filled(name).learn
         agent = filled(name)
         example = agent.replay.index(128), agent.posterior.index(agent.posterior.draws)
-        agent.step = captured(agent.update, agent, *example, name=name)
+        agent.step = capture(agent.update, agent, *example, name=name)
         made[f"{name}, captured"] = agent.learn
     made["hypermodel, pyro.infer.SVI.step"] = stock()
     seconds = interleaved(made, ROUNDS, UPDATES)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.compilation import capture
-from bayesrl.compilation.capture import Captured, captured, replayed
+from bayesrl.compilation import capture as module
+from bayesrl.compilation.capture import CapturedGraph, capture, cuda_graph
 from bayesrl.networks import mlp
 from bayesrl.posteriors import (
     SGMCMC,
@@ -76,7 +76,7 @@ def test_the_traced_update_is_the_eager_one(posterior: str) -> None:
     eager, traced = twins(filled(POSTERIORS[posterior]))
     before = copy.deepcopy(traced.posterior.state_dict())
     index, z = traced.replay.index(16), traced.posterior.index(traced.posterior.draws)
-    traced.step = Captured(traced.update, traced, index, z)
+    traced.step = CapturedGraph(traced.update, traced, index, z)
     assert all(torch.equal(before[name], p) for name, p in traced.posterior.named_parameters())
     (losses, _), (again, _) = run(eager), run(traced)
     assert torch.equal(losses, again) and len(set(losses.tolist())) == 10
@@ -107,7 +107,7 @@ def test_traced_acting_is_eager_acting(exploration: Callable, masked: bool) -> N
     obs, mask = torch.randn(2, 3), torch.tensor([[True, False], [True, True]])
     noise = agent.exploration.noise(agent.posterior, torch.ones(2, dtype=torch.bool))
     given = (*noise, mask) if masked else noise
-    traced = Captured(agent.decide, agent, obs, *given)
+    traced = CapturedGraph(agent.decide, agent, obs, *given)
     assert torch.equal(traced(obs, *given), agent.decide(obs, *given))
 
 
@@ -126,7 +126,7 @@ class Counter(nn.Module):
 
 def test_what_looks_equal_before_and_after_a_write_is_not_merged() -> None:
     counter = Counter()
-    call = Captured(counter.forward, counter, torch.ones(1))
+    call = CapturedGraph(counter.forward, counter, torch.ones(1))
     assert [call(torch.ones(1)).tolist() for _ in range(2)] == [[0, 2], [2, 4]]
     assert counter.count == 2
 
@@ -137,12 +137,12 @@ def test_what_cannot_be_traced_stays_eager_and_as_it_was() -> None:
     def branching(x: Tensor) -> Tensor:
         return counter(x) if counter(x).sum() > 0 else x
 
-    assert captured(branching, counter, torch.ones(1), name="branching", say=said.append) is branching
+    assert capture(branching, counter, torch.ones(1), name="branching", say=said.append) is branching
     assert counter.count == 0 and said[0].startswith("going on without capture of branching")
 
 
 def test_draws_that_look_equal_are_not_merged() -> None:
-    call = Captured(lambda x: torch.randn_like(x) - torch.randn_like(x), nn.Module(), torch.ones(3))
+    call = CapturedGraph(lambda x: torch.randn_like(x) - torch.randn_like(x), nn.Module(), torch.ones(3))
     assert call(torch.ones(3)).all()
 
 
@@ -154,7 +154,7 @@ def test_equal_parts_of_learner_and_target_are_computed_once() -> None:
     for shared in (True, False):
         if not shared:
             agent.target.prior_theta = agent.target.prior_theta.clone()
-        nodes = Captured(agent.update, agent, index, z).graph.graph.nodes
+        nodes = CapturedGraph(agent.update, agent, index, z).graph.graph.nodes
         graphs.append(sum("mm" in str(node.target) for node in nodes))
     assert graphs[1] - graphs[0] == 4
 
@@ -164,8 +164,8 @@ def test_few_calls_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, said = filled(Point), list[str]()
     assert agent.capture(updates=10, say=said.append) == (False, False)
     assert agent.step == agent.update
-    monkeypatch.setattr(capture, "LEAST", 0.0)
-    monkeypatch.setattr(Captured, "cost", lambda self: 1e9)
+    monkeypatch.setattr(module, "MIN_COMPILE_SECONDS", 0.0)
+    monkeypatch.setattr(CapturedGraph, "cost", lambda self: 1e9)
     assert agent.capture(updates=10, say=said.append) == (False, False)
     assert agent.step == agent.update and not said
 
@@ -179,7 +179,7 @@ def test_without_a_compiler_it_goes_on_and_says_so_once(monkeypatch: pytest.Monk
     agent.learn()
 
 
-def test_an_optimiser_that_makes_its_state_anew_is_not_captured() -> None:
+def test_an_optimizer_that_makes_its_state_anew_is_not_captured() -> None:
     """Its graph would write where nobody reads after a resumption."""
     posterior = partial(Point, optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9))
     agent, said = filled(posterior), list[str]()
@@ -188,7 +188,7 @@ def test_an_optimiser_that_makes_its_state_anew_is_not_captured() -> None:
 
 
 class Tape:
-    """What `replayed` asks of torch.cuda, on a CPU: a graph that runs what was called while it was recorded."""
+    """What `cuda_graph` asks of torch.cuda, on a CPU: a graph that runs what was called while it was recorded."""
 
     current_stream = Stream = staticmethod(lambda: Tape())
     CUDAGraph = staticmethod(lambda: Tape())
@@ -213,5 +213,5 @@ def test_a_cuda_graph_is_given_new_arguments_and_keeps_its_state(monkeypatch: py
         Tape.replay = lambda self: out.copy_(total.add_(x))  # type: ignore[attr-defined]
         return out
 
-    call = replayed(function, [torch.ones(1), state], 1)
+    call = cuda_graph(function, [torch.ones(1), state], 1)
     assert [float(call(torch.tensor([x]), state)) for x in (1.0, 2.0)] == [1.0, 3.0]

@@ -21,8 +21,8 @@ from bayesrl.posteriors import (
     Ensemble,
     FullRank,
     Hypermodel,
+    Laplace,
     LaplaceDiagonal,
-    LaplaceLastLayer,
     LastLayer,
     LowRank,
     MeanField,
@@ -33,7 +33,7 @@ from support.runs import TINY, train
 
 SPEC = EnvSpec((4,), torch.float32, 3)
 POSTERIORS = [
-    ConcreteDropout, Dropout, Ensemble, FullRank, Hypermodel, LaplaceLastLayer, LastLayer, LowRank, MeanField, Point,
+    ConcreteDropout, Dropout, Ensemble, FullRank, Hypermodel, Laplace, LastLayer, LowRank, MeanField, Point,
     SGMCMC,
 ]  # fmt: skip
 KINDS = {

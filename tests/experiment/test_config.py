@@ -35,8 +35,8 @@ def test_all_problems_at_once() -> None:
     told = problems(*words)
     assert len(told) == len(words)
     for line in (
-        "got posterior=bar, wanted an option of posterior that exists: there are concrete_dropout, dropout, ensemble, "
-        "full_rank, hypermodel, langevin, laplace, laplace_diagonal, last_layer, linear_hypermodel, low_rank, "
+        "got posterior=bar, wanted an option of posterior that exists: there are adam_langevin, concrete_dropout, "
+        "dropout, ensemble, full_rank, hypermodel, laplace, laplace_diagonal, last_layer, linear_hypermodel, low_rank, "
         "mean_field, point, psgld, sghmc, sgld, world",
         "got steps=abc, wanted an integer",
         "got seed=-1, wanted at least 0",

@@ -106,10 +106,10 @@ def test_residual_blocks_by_hand() -> None:
     assert torch.allclose(body(x), expected, atol=1e-5)
 
 
-def test_normalised_layers_do_not_see_the_size_of_their_input() -> None:
+def test_normalized_layers_do_not_see_the_size_of_their_input() -> None:
     """Without biases x and 3 x give the same features, up to LayerNorm's 1e-5 in the variance."""
     torch.manual_seed(0)
-    body = MLP((3,), [16, 8], normalise=True)
+    body = MLP((3,), [16, 8], normalize=True)
     with torch.no_grad():
         for layer in (m for m in body if isinstance(m, nn.Linear)):
             layer.weight.mul_(10)
@@ -121,7 +121,7 @@ def test_normalised_layers_do_not_see_the_size_of_their_input() -> None:
 
 BODIES = {
     "mlp": lambda: MLP((4,), [16, 8]),
-    "normalised": lambda: MLP((4,), [16, 8], normalise=True),
+    "normalized": lambda: MLP((4,), [16, 8], normalize=True),
     "residual": lambda: ResidualMLP((4,), 8, 2),
     "cnn": lambda: CNN((6, 5, 2), CONVOLUTIONS, [8]),
     "gru": lambda: Recurrent(MLP((4,), [8]), GRU(8, 6), 6, (4,), 8, 5),
@@ -155,12 +155,12 @@ def moments(network: Network, x: Tensor) -> tuple[float, float]:
     ("network", "shape", "rectified"),
     [
         (mlp((4,), 10, hidden=[32, 32]), (4,), True),
-        (mlp((4,), 10, hidden=[32, 32], normalise=True), (4,), True),
+        (mlp((4,), 10, hidden=[32, 32], normalize=True), (4,), True),
         (mlp((4,), 10, hidden=[32, 32], dueling=True), (4,), True),
         (residual((4,), 10, width=32), (4,), False),
         (cnn((7, 7, 3), 10, convolutions=[[16, 3, 1, 0], [16, 3, 2, 0]], hidden=[32]), (7, 7, 3), True),
     ],
-    ids=["mlp", "normalised", "dueling", "residual", "cnn"],
+    ids=["mlp", "normalized", "dueling", "residual", "cnn"],
 )
 def test_prior_functions_have_unit_second_moment(network: Network, shape: tuple[int, ...], rectified: bool) -> None:
     """Over 150 functions and 20 standardised inputs, features 1, or 1/2 after a ReLU, and outputs 1: within 15 %.

@@ -122,7 +122,7 @@ LAYOUTS = {
         [("1", [(8, 2, False, (0, 1)), (4, 1, False, None)]), ("head", [(12, 4, False, (2, 5)), (3, 1, False, None)])],
     ),
     "LayerNorm": (
-        lambda: mlp((2,), 1, hidden=[3], normalise=True),
+        lambda: mlp((2,), 1, hidden=[3], normalize=True),
         [
             ("1", [(6, 2, False, (0, 1)), (3, 1, False, None)]),
             ("2", [(3, 1, True, None), (3, 1, False, None)]),
@@ -200,7 +200,7 @@ def test_weights_multiply_the_unit_that_layout_says() -> None:
 
 
 def test_gains_are_where_the_fresh_weights_are_one() -> None:
-    for network in (mlp((2,), 1, normalise=True), residual((2,), 1), recurrent((2,), 1)):
+    for network in (mlp((2,), 1, normalize=True), residual((2,), 1), recurrent((2,), 1)):
         assert (network.init()[network.layout.gain] == 1).all() and network.layout.gain.sum() > 0
 
 

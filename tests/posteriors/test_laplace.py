@@ -12,15 +12,15 @@ from torch.autograd.functional import hessian
 from bayesrl.likelihoods import Categorical, Gaussian, Heteroscedastic, Histogram, LearnedGaussian, Likelihood, StudentT
 from bayesrl.networks import mlp
 from bayesrl.networks.network import Network
-from bayesrl.posteriors import Batch, LaplaceDiagonal, LaplaceLastLayer, Learner
-from bayesrl.posteriors.laplace import Laplace, curvature
+from bayesrl.posteriors import Batch, Laplace, LaplaceDiagonal, Learner
+from bayesrl.posteriors.laplace import LaplaceApproximation, curvature
 from bayesrl.priors import ARD, FanIn, Isotropic
 from bayesrl.testing import Double, Indices, PosteriorContract
 
 
 class TestLastLayer(PosteriorContract):
     def make(self, network: Network) -> Learner:
-        return LaplaceLastLayer(network, rows=8)
+        return Laplace(network, rows=8)
 
 
 class TestDiagonal(PosteriorContract):
@@ -53,7 +53,7 @@ class Same(nn.Identity):
     features = 1
 
 
-def line(x: list[float], y: list[float], sort: type[Laplace], **options: float) -> Laplace:
+def line(x: list[float], y: list[float], sort: type[LaplaceApproximation], **options: float) -> LaplaceApproximation:
     """y = w x + b with w, b ~ Normal(0, 1) and noise .5, learned to the end.
 
     The loss is a quadratic of curvatures .2 to 28, on which this descent gains a digit in 14 steps; 150 are made.
@@ -72,15 +72,15 @@ A = ([-1.0, -0.5, 0.0, 0.5, 1.0], [-0.9, -0.2, 0.1, 0.8, 1.1])
 B = ([2.0, 2.2, 2.4, 2.6, 2.8], [-0.9, -0.2, 0.1, 0.8, 1.1])
 
 
-def moments(posterior: Laplace) -> tuple[Tensor, Tensor]:
+def moments(posterior: LaplaceApproximation) -> tuple[Tensor, Tensor]:
     """Mean and covariance of (w, b), read off the draws: weights are affine in z."""
     z = torch.eye(2, dtype=torch.float64)
     root = posterior.weights(z) - posterior.theta
     return posterior.theta.detach(), (root.T @ root).detach()
 
 
-@pytest.mark.parametrize("sort", [LaplaceLastLayer, LaplaceDiagonal])
-def test_conjugate_regression(sort: type[Laplace]) -> None:
+@pytest.mark.parametrize("sort", [Laplace, LaplaceDiagonal])
+def test_conjugate_regression(sort: type[LaplaceApproximation]) -> None:
     """Centred inputs make the posterior independent, so that the diagonal is exact too: to 1e-5, numbers by hand."""
     posterior = line(*A, sort)
     mean, covariance = moments(posterior)
@@ -95,7 +95,7 @@ def test_conjugate_regression(sort: type[Laplace]) -> None:
 def test_correlated_regression() -> None:
     """Uncentred inputs: the full matrix knows the correlation, to 1e-5; the diagonal sees 1 / (1 + sum x^2 / sigma^2)
     and 1 / (1 + 5 / sigma^2) instead, a sixth of the exact variance of w and a fifteenth of that of b."""
-    exact = moments(line(*B, LaplaceLastLayer))[1]
+    exact = moments(line(*B, Laplace))[1]
     assert exact.diagonal().tolist() == pytest.approx([0.123675, 0.693757], abs=1e-5)
     assert (exact[0, 1] / exact.diagonal().prod().sqrt()).item() == pytest.approx(-0.965070, abs=1e-5)
     diagonal = moments(line(*B, LaplaceDiagonal))[1]
@@ -105,7 +105,7 @@ def test_correlated_regression() -> None:
 
 def test_temperature_divides_what_the_data_count() -> None:
     """T = 2 with noise .5 is T = 1 with variance .5: mean and covariance of A by the normal equations, to 1e-5."""
-    mean, covariance = moments(line(*A, LaplaceLastLayer, temperature=2.0))
+    mean, covariance = moments(line(*A, Laplace, temperature=2.0))
     x = torch.tensor([[v, 1.0] for v in A[0]], dtype=torch.float64)
     wanted = torch.linalg.inv(torch.eye(2) + x.T @ x / 0.5)
     assert torch.allclose(covariance, wanted, atol=1e-9)
@@ -117,7 +117,7 @@ def test_last_layer_is_the_hessian_of_a_classifier(dueling: bool) -> None:
     """The head is linear, so that nothing is left out: equal to autograd's Hessian of the summed NLL to 1e-9."""
     torch.manual_seed(0)
     network = mlp((3,), 4, hidden=[6, 5], dueling=dueling)
-    posterior = LaplaceLastLayer(network, rows=4, likelihood=Categorical(4)).double()
+    posterior = Laplace(network, rows=4, likelihood=Categorical(4)).double()
     x, y = torch.randn(10, 3, dtype=torch.float64), torch.randint(4, (10,))
     one = torch.ones(1, 10, dtype=torch.float64)
     theta = posterior.theta.detach()
@@ -187,7 +187,7 @@ def test_diagonal_draws_are_linear_in_the_index() -> None:
 
 def test_a_target_network_follows_the_covariance() -> None:
     torch.manual_seed(0)
-    posterior = LaplaceLastLayer(mlp((3,), 2, hidden=[8]))
+    posterior = Laplace(mlp((3,), 2, hidden=[8]))
     target, z, x = posterior.snapshot(), posterior.index(1), torch.randn(4, 3)
     posterior.learn(Batch(x, None, torch.randn(1, 4, 2), torch.ones(1, 4), torch.tensor(4.0)), z)
     with torch.no_grad():
@@ -196,8 +196,8 @@ def test_a_target_network_follows_the_covariance() -> None:
     assert torch.equal(target(z, x), posterior(z, x))
 
 
-@pytest.mark.parametrize("sort", [LaplaceLastLayer, LaplaceDiagonal])
-def test_kl_is_the_gaussians_own(sort: type[Laplace]) -> None:
+@pytest.mark.parametrize("sort", [Laplace, LaplaceDiagonal])
+def test_kl_is_the_gaussians_own(sort: type[LaplaceApproximation]) -> None:
     posterior = line(*B, sort)
     mean, covariance = moments(posterior)
     q = torch.distributions.MultivariateNormal(mean, covariance)
@@ -211,7 +211,7 @@ def test_a_classifier_is_less_sure_far_from_its_data() -> None:
     torch.manual_seed(0)
     x = torch.cat([torch.randn(10, 2) - 1, torch.randn(10, 2) + 1])
     y = torch.arange(20) // 10
-    posterior = LaplaceLastLayer(mlp((2,), 2, hidden=[16]), likelihood=Categorical(2))
+    posterior = Laplace(mlp((2,), 2, hidden=[16]), likelihood=Categorical(2))
     posterior.fit(x, y, updates=300, progress=False)
     far = torch.tensor([[20.0, 20.0], [-20.0, -20.0]])
     sure, mean = posterior.center(far).softmax(-1).amax(-1), posterior.mean(far).amax(-1)
@@ -228,12 +228,12 @@ def test_a_classifier_is_less_sure_far_from_its_data() -> None:
 )
 def test_errors_name_the_remedy(options: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        LaplaceLastLayer(mlp((3,), 2, hidden=[8]), **options)
+        Laplace(mlp((3,), 2, hidden=[8]), **options)
 
 
 def test_prior_is_the_start() -> None:
     """Before anything is learned, draws have the prior's standard deviations."""
     network = mlp((3,), 2, hidden=[8])
-    for posterior in (LaplaceLastLayer(network, prior=FanIn), LaplaceDiagonal(network, prior=FanIn)):
+    for posterior in (Laplace(network, prior=FanIn), LaplaceDiagonal(network, prior=FanIn)):
         spread = posterior.spread()[0].sqrt()
         assert torch.allclose(spread, FanIn(network).std()[posterior.first :])

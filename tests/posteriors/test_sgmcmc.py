@@ -12,7 +12,7 @@ from bayesrl.likelihoods import Gaussian, LearnedGaussian
 from bayesrl.networks import mlp
 from bayesrl.networks.network import Network
 from bayesrl.posteriors import SGMCMC, Batch, Learner
-from bayesrl.posteriors.sgmcmc import SGHMC, SGLD, AdamLangevin, PreconditionedSGLD, Sampler
+from bayesrl.posteriors.sgmcmc import PSGLD, SGHMC, SGLD, AdamLangevin, Sampler
 from bayesrl.priors import ARD, Isotropic
 from bayesrl.rl.td import Periodic, Polyak
 from bayesrl.testing import Double, Indices, PosteriorContract
@@ -112,7 +112,7 @@ def test_sghmc_has_the_posterior_and_its_known_discretisation(lr: float, frictio
 
 def test_preconditioned_sgld_is_near_the_posterior() -> None:
     """Standard deviations within 20 % of the exact ones: leaving out the slope of G is a bias, not of a known size."""
-    theta = settled(partial(PreconditionedSGLD, lr=0.02, eps=0.1), 300, chains=1000)
+    theta = settled(partial(PSGLD, lr=0.02, eps=0.1), 300, chains=1000)
     assert ((theta.mean(0) - MEAN).abs() < 0.03).all()
     assert ((theta.std(0) / (1 / (5 * H)).sqrt()) - 1).abs().max() < 0.2
 
@@ -129,7 +129,7 @@ def grads(p: nn.Parameter, n: int) -> list[Tensor]:
     return [torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(i)) for i in range(n)]
 
 
-@pytest.mark.parametrize("sampler", [SGLD, PreconditionedSGLD, SGHMC, AdamLangevin])
+@pytest.mark.parametrize("sampler", [SGLD, PSGLD, SGHMC, AdamLangevin])
 def test_a_step_without_noise(sampler: type[Sampler]) -> None:
     """At temperature 0 five steps are torch's SGD, RMSprop with bias correction, SGD with momentum, SGD + Adam."""
     p = nn.Parameter(torch.randn(7, dtype=torch.float64))
@@ -148,13 +148,13 @@ def test_a_step_without_noise(sampler: type[Sampler]) -> None:
     expected = {
         SGLD: q.detach(),
         SGHMC: q.detach(),
-        PreconditionedSGLD: r,
+        PSGLD: r,
         AdamLangevin: q.detach() + follower.detach() - start,
     }[sampler]
     assert torch.allclose(p, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("sampler", [SGLD, PreconditionedSGLD, SGHMC, AdamLangevin])
+@pytest.mark.parametrize("sampler", [SGLD, PSGLD, SGHMC, AdamLangevin])
 def test_noise_has_the_scale_it_says(sampler: type[Sampler]) -> None:
     """100,000 weights of gradient 0, one step: variance 2 lr tau, times 1 / eps or the friction, within 3 % (6 se)."""
     torch.manual_seed(0)
@@ -162,7 +162,7 @@ def test_noise_has_the_scale_it_says(sampler: type[Sampler]) -> None:
     optimizer = sampler([p], lr=0.01)
     p.grad = torch.zeros_like(p)
     optimizer.step(torch.tensor(0.3))
-    factor = {SGLD: 1.0, PreconditionedSGLD: 1e3, SGHMC: 0.1, AdamLangevin: 1.0}[sampler]
+    factor = {SGLD: 1.0, PSGLD: 1e3, SGHMC: 0.1, AdamLangevin: 1.0}[sampler]
     assert float(p.detach().var()) == pytest.approx(2 * 0.01 * 0.3 * factor, rel=0.03)
 
 
@@ -272,7 +272,7 @@ def test_likelihood_and_prior_are_optimised_and_not_sampled() -> None:
         (lambda n: SGMCMC(n, temperature=-1.0), "no negative temperature"),
         (lambda n: SGMCMC(n, optimizer=partial(SGLD, lr=0.0)), "wanted a positive number"),
         (lambda n: SGMCMC(n, optimizer=partial(SGHMC, friction=0.0)), "wanted a share"),
-        (lambda n: SGMCMC(n, optimizer=partial(PreconditionedSGLD, eps=0.0)), "eps > 0"),
+        (lambda n: SGMCMC(n, optimizer=partial(PSGLD, eps=0.0)), "eps > 0"),
         (lambda n: SGMCMC(n, optimizer=partial(AdamLangevin, betas=(1.0, 0.9))), "betas in"),
     ],
 )

@@ -241,7 +241,7 @@ def test_local_reparametrisation_is_the_same_objective_with_less_noise() -> None
 
 
 @pytest.mark.parametrize("cover", ["network", "head"])
-@pytest.mark.parametrize("options", [{}, {"categories": 9}, {"dueling": True}, {"normalise": True}])
+@pytest.mark.parametrize("options", [{}, {"categories": 9}, {"dueling": True}, {"normalize": True}])
 def test_local_reparametrisation_draws_the_same_outputs(options: dict, cover: str) -> None:
     """At one input, 20,000 draws of both kinds: means within 5 standard errors, variances within 10 % (6 of theirs)."""
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bayesrl.agents.bayes_ac import BayesAC
 from bayesrl.agents.bayes_dqn import BayesDQN
-from bayesrl.compilation.capture import Captured
+from bayesrl.compilation.capture import CapturedGraph
 from bayesrl.experiment.config import ConfigError, load
 from bayesrl.likelihoods import Heteroscedastic, WithFlag
 from bayesrl.networks import mlp
@@ -171,7 +171,7 @@ def test_the_traced_update_is_the_eager_one(spec: EnvSpec, kind: type[Learner]) 
     eager.posterior.draws = 3
     traced = copy.deepcopy(eager)
     drawn = traced.posterior.index(3) if spec is DISCRETE else torch.zeros(3, 16, 1)
-    traced.step = Captured(traced.update, traced, torch.zeros(16, dtype=torch.int64), drawn)
+    traced.step = CapturedGraph(traced.update, traced, torch.zeros(16, dtype=torch.int64), drawn)
     losses: list[list[Tensor]] = [[], []]
     for agent, told in zip((eager, traced), losses, strict=True):
         torch.manual_seed(1)
