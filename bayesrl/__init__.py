@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bayesrl.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from bayesrl.deployment.policy import Policy
-
-__version__ = "0.1.0"
 
 
 def load(run_dir: str | Path, device: str = "cpu") -> Policy:

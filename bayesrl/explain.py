@@ -50,9 +50,12 @@ def explain(argv: list[str]) -> int:
     states, draws, seed, episodes = whole_numbers(words, states=2, draws=2, seed=0, episodes=0)
     config, agent, envs, step = build.trained(words, max(1, min(episodes, 10)), memory=True)
     posterior, scaling, replay = (getattr(agent, name, None) for name in ("posterior", "scaling", "replay"))
-    if not (isinstance(posterior, Learner) and isinstance(scaling, Scaling) and replay is not None):
+    discrete = envs.spec.bounds is None
+    if not (discrete and isinstance(posterior, Learner) and isinstance(scaling, Scaling) and replay is not None):
         kind = config.agent["_target_"]
-        raise ConfigError([f"got a run of {kind}, wanted an agent with a posterior, a replay and a scaling: bayes_dqn"])
+        raise ConfigError(
+            [f"got a run of {kind}, wanted an agent with a posterior over Q of discrete actions, such as bayes_dqn"]
+        )
     names = explanation.feature_names(envs.env.single_observation_space)
     if words["names"]:
         given = words["names"].strip("[]").split(",")

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bayesrl.experiment import legacy
 from bayesrl.experiment.config import ConfigError
 from bayesrl.reporting import results as records
 from bayesrl.reporting.comparison import RETURN, TAGS, Comparison, Group
@@ -87,6 +88,8 @@ def collect(places: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[
             if metric != RETURN and not len(run.curve(metric)[0]):
                 raise SkipError(f"its metrics.csv has no {metric}")
             runs.append(run)
+            if legacy.is_legacy(path):
+                print(f"warning: {legacy.warning(path)}", file=sys.stderr)
         except SkipError as reason:
             skipped.append((path, str(reason)))
     runs, again = records.distinct(runs)

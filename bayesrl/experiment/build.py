@@ -304,7 +304,7 @@ def trained(
     torch.set_num_threads(config.threads)
     envs = evaluation_environments(config, num_envs, device)
     agent = build_agent(config, envs.spec._replace(num_envs=config.env.num_envs), device, memory)
-    state = Checkpoints(run_dir).load(agent.replay if memory else None, warn)
+    state = run_directory.checkpoints(run_dir, warn).load(agent.replay if memory else None, warn)
     agent.load_state_dict(state["agent"])
     return config, agent, envs, state["step"]
 
@@ -319,7 +319,7 @@ def policy(run_dir: Path, device: str = "cpu") -> Policy:
     config, found = run_directory.stored(run_dir), find_device(device)
     spec, observations, actions = run_directory.described(run_dir)
     agent = build_agent(config, spec, found, memory=False)
-    agent.load_state_dict(Checkpoints(run_dir).load(None, warn)["agent"])
+    agent.load_state_dict(run_directory.checkpoints(run_dir, warn).load(None, warn)["agent"])
     return Policy(agent, spec, observations, actions)
 
 

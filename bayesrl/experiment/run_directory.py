@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from gymnasium import Space
 from omegaconf import DictConfig, OmegaConf
 
 from bayesrl.envs.spaces import from_json, to_json
+from bayesrl.experiment import legacy
 from bayesrl.experiment.config import ConfigError
 from bayesrl.rl.types import EnvSpec
-from bayesrl.training.checkpoint import CheckpointError, replace
+from bayesrl.training.checkpoint import CheckpointError, Checkpoints, replace
 from bayesrl.training.vector_env import VectorEnvAdapter
+from bayesrl.version import __version__
 
-PACKAGES = ("bayesrl", "torch", "pyro-ppl", "gymnasium", "numpy", "hydra-core", "tensorboard")
+PACKAGES = ("torch", "pyro-ppl", "gymnasium", "numpy", "hydra-core", "tensorboard")
 
 
 def fresh(run_dir: str | None, env_id: str) -> Path:
@@ -85,11 +87,11 @@ def held(run_dir: Path, new: bool) -> Iterator[None]:
                     run_dir.rmdir()
 
 
-def stored(run_dir: Path) -> DictConfig:
-    """The configuration of a run.
+def stored(run_dir: Path, resuming: bool = False) -> DictConfig:
+    """Return the configuration of a run; of one that version 0.1.0 wrote, under the names of today.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it is `resuming` one of an earlier version.
     """
     path = run_dir / "config.yaml"
     if not path.is_file():
@@ -103,14 +105,29 @@ def stored(run_dir: Path) -> DictConfig:
         raise CheckpointError(f"got {path}, which is no YAML ({kind}), wanted a run's: restore it") from error
     if not OmegaConf.is_dict(config) or not {"agent", "solve"} <= config.keys():
         raise CheckpointError(f"got {path}, which is empty or cut short, wanted the configuration of a run: restore it")
-    return config  # type: ignore[return-value]
+    if not legacy.is_legacy(run_dir):
+        return config  # type: ignore[return-value]
+    if resuming:
+        raise CheckpointError(
+            f"got resume={run_dir}, which version 0.1.0 wrote, wanted one of this version: start a new run; evaluate, "
+            "explain, watch, export, report and load work with the old one"
+        )
+    return OmegaConf.create(legacy.translate_config(OmegaConf.to_container(config)))  # type: ignore[arg-type]
+
+
+def checkpoints(run_dir: Path, warn: Callable[[str], None]) -> Checkpoints:
+    """Return the checkpoints of a run, to be read; of one that version 0.1.0 wrote with a warning."""
+    if not legacy.is_legacy(run_dir):
+        return Checkpoints(run_dir)
+    warn(legacy.warning(run_dir))
+    return Checkpoints(run_dir, translate=legacy.translate_state)
 
 
 def describe(run_dir: Path, config: DictConfig, envs: VectorEnvAdapter, step: int = 0) -> None:
     """Keep the resolved configuration, and in `run.json` spaces, versions, commit and command of every start."""
     kept = OmegaConf.merge(config, {"resume": None, "run_dir": str(run_dir)})
     replace(run_dir / "config.yaml", OmegaConf.to_yaml(kept, resolve=True).encode())
-    versions: dict[str, str] = {"python": sys.version.split()[0]}
+    versions: dict[str, str] = {"python": sys.version.split()[0], "bayesrl": __version__}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)

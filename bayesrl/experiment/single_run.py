@@ -20,7 +20,7 @@ def train(argv: list[str]) -> int:
     if resuming:
         run_dir = Path(resume)
         words = [w for w in words if not w.startswith("resume=")]
-        config = cfg.resumed(run_directory.stored(run_dir), words, build.CHECKS)
+        config = cfg.resumed(run_directory.stored(run_dir, resuming=True), words, build.CHECKS)
     else:
         config = cfg.load(words, dirs, build.CHECKS)
     if show:

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from bayesrl.experiment import legacy
 from bayesrl.experiment.config import COMPONENTS, SETTINGS, leaves
 
 # What does not change what a run finds, or is what runs of one group differ by.
@@ -89,7 +90,8 @@ def read(path: Path, tags: Sequence[str]) -> RunRecord:
     if running(path):
         raise SkipError("it is still running")
     try:
-        config = _defaults() | leaves(yaml.load(config_text, LOADER))
+        values = yaml.load(config_text, LOADER)
+        config = _defaults() | leaves(legacy.translate_config(values) if legacy.is_legacy(path) else values)
         steps, _ = config["steps"], config["env.id"]
     except (yaml.YAMLError, KeyError, AttributeError) as error:
         raise SkipError("its config.yaml is cut short") from error

@@ -40,12 +40,14 @@ class Checkpoints:
     Arguments:
         run_dir: of the run.
         keep: how many are kept.
+        translate: applied to what each file holds, for runs that an earlier version wrote.
     """
 
-    def __init__(self, run_dir: Path, keep: int = 3) -> None:
+    def __init__(self, run_dir: Path, keep: int = 3, translate: Callable[[Any], Any] | None = None) -> None:
         if keep < 1:
             raise ValueError(f"got checkpoint.keep={keep}, wanted at least 1")
         self.run_dir, self.keep = run_dir, keep
+        self.translate = translate or (lambda state: state)
         self.rows = 0  # replay rows already on disk
         self._rows_at: dict[int, int] = {}  # replay rows of each checkpoint
 
@@ -88,7 +90,7 @@ class Checkpoints:
         problems = []
         for step in reversed(self.steps()):
             try:
-                state = read(self._path(step))
+                state = self.translate(read(self._path(step)))
                 columns = {} if replay is None else self._columns(state["replay_rows"], replay.T)
             except CheckpointError as error:
                 problems.append(str(error))
@@ -125,7 +127,7 @@ class Checkpoints:
             if first > have or first >= rows:
                 break
             if last > have:
-                columns = read(self._segment(first, last))["columns"]
+                columns = self.translate(read(self._segment(first, last))["columns"])
                 parts.append({name: column[have - first : rows - first] for name, column in columns.items()})
                 have = min(last, rows)
         if have < rows:
