@@ -6,14 +6,13 @@ import griffe
 
 
 class OneName(griffe.Extension):
-    """`a, b: what they are` tells of two arguments, each of which must be in the signature."""
+    """Split `a, b: what they are`, which describes two arguments, into a line for each name in the signature."""
 
     def on_object(self, *, obj, **_):
         if obj.docstring:
-            told = re.sub(r"^( +)(\w+(?:, \w+)+): ", self.apart, obj.docstring.value, flags=re.M)
-            obj.docstring.value = told
+            obj.docstring.value = re.sub(r"^( +)(\w+(?:, \w+)+):(?=\s)", self.split, obj.docstring.value, flags=re.M)
 
     @staticmethod
-    def apart(line: re.Match) -> str:
+    def split(line: re.Match) -> str:
         *others, last = line[2].split(", ")
-        return "".join(f"{line[1]}{name}: see `{last}`\n" for name in others) + f"{line[1]}{last}: "
+        return "".join(f"{line[1]}{name}: see `{last}`\n" for name in others) + f"{line[1]}{last}:"

@@ -1,51 +1,76 @@
-"""What mkdocs does not find in docs/: README as the first page, and a page of reference for each module.
+"""Add to docs/ what mkdocs does not find there: the README as first page, and a page of reference for each module."""
 
-Docstrings are read, not imported, from a copy of the sources in which `agents/` and `envs/` lie inside the package, as
-they do where it is installed.
-"""
-
-import shutil
-import tempfile
 from pathlib import Path
 
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
-GUIDES = ["first_agent", "environments", "choosing", "uncertainty", "model_based", "experiments", "performance"]
-PACKAGES = {
-    "bayesrl": "bayesrl",
-    "bayesrl.posteriors": "bayesrl/posteriors",
-    "bayesrl.agents": "agents",
-    "bayesrl.envs": "envs",
-}
-SOURCES = tempfile.TemporaryDirectory()
+PACKAGE = ROOT / "bayesrl"
+GUIDES = [
+    "first_agent", "environments", "posteriors", "choosing", "uncertainty", "model_based", "experiments",
+    "slow_simulators", "performance", "commands", "results", "architecture",
+]  # fmt: skip
+SKIPPED = ("templates", "configs", "__pycache__")  # what `bayesrl.new` hands out, and YAML
 
 
 @event_priority(100)  # before mkdocstrings reads its paths
 def on_config(config):
-    for folder in ("bayesrl", "agents", "envs"):
-        place = Path(SOURCES.name, "bayesrl", *([] if folder == "bayesrl" else [folder]))
-        shutil.copytree(ROOT / folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [SOURCES.name]
-    written = [path.stem for path in (ROOT / "docs").glob("*.md")]
-    guides = [name for name in GUIDES if name in written] + sorted(set(written) - set(GUIDES))
-    reference = [{title: [{name: f"reference/{name}.md"} for name in names]} for title, names in modules().items()]
-    config.nav = [{"bayesrl": "index.md"}, {"Guides": [f"{name}.md" for name in guides]}, {"Reference": reference}]
+    config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [str(ROOT)]
+    reference = [{title: [{short(name): page(name)} for name in names]} for title, names in modules().items()]
+    config.nav = [
+        {"bayesrl": "index.md"},
+        {"Guides": [f"{name}.md" for name in GUIDES]},
+        {"Reference": reference},
+        {"Contributing": "contributing.md"},
+        {"Changes": "changelog.md"},
+    ]
     return config
 
 
 def on_files(files, config):
-    pages = {"index.md": (ROOT / "README.md").read_text().replace("](docs/", "](")}
-    pages |= {f"reference/{name}.md": f"# {name}\n\n::: {name}\n" for names in modules().values() for name in names}
+    top = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+    pages = {page: relink((ROOT / name).read_text()) for page, name in top.items()}
+    pages |= {page(name): f"# {name}\n\n::: {name}\n" for names in modules().values() for name in names}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
 
 
+def relink(text: str) -> str:
+    """Return a page of the repository's root with its links as they are among the pages."""
+    for here, there in (("docs/", ""), ("CONTRIBUTING.md", "contributing.md"), ("CHANGELOG.md", "changelog.md")):
+        text = text.replace(f"]({here}", f"]({there}")
+    return text.replace("[examples](examples/)", "`examples/`")
+
+
+def short(name: str) -> str:
+    """Return a module's name without that of its package."""
+    return name.split(".", 2)[-1]
+
+
+def page(name: str) -> str:
+    return f"reference/{name}.md"
+
+
 def modules() -> dict[str, list[str]]:
-    """The modules to import from, by package."""
-    return {
-        package: [f"{package}.{path.stem}" for path in sorted((ROOT / folder).glob("*.py")) if path.stem != "__init__"]
-        for package, folder in PACKAGES.items()
-    }
+    """Return the modules of every package, those of `bayesrl` itself first."""
+    found: dict[str, list[str]] = {"bayesrl": []}
+    for path in [*sorted(PACKAGE.glob("*.py")), *sorted(folders(PACKAGE))]:
+        name = path.stem
+        if path.is_dir():
+            found[name] = [".".join(("bayesrl", name, *inner)) for inner in submodules(path)]
+        elif not name.startswith("__"):
+            found["bayesrl"].append(f"bayesrl.{name}")
+    return found
+
+
+def folders(place: Path) -> list[Path]:
+    """Return the packages in a folder; some of them are symbolic links."""
+    return [path for path in place.iterdir() if (path / "__init__.py").exists() and path.name not in SKIPPED]
+
+
+def submodules(place: Path) -> list[tuple[str, ...]]:
+    """Return the modules below a folder, each as the names that lead to it."""
+    found = [(path.stem,) for path in sorted(place.glob("*.py")) if not path.stem.startswith("__")]
+    return found + [(inner.name, *names) for inner in sorted(folders(place)) for names in submodules(inner)]

@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = {path.stem: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 BLOCK = re.compile(r"```(python|yaml|console)\n(.*?)```", re.DOTALL)
 NAMED = re.compile(r"# (\S+\.(?:py|yaml))\n")
-FILES = [(NAMED.match(text)[1], text) for _, text in BLOCK.findall(README) if NAMED.match(text)]  # type: ignore[index]
+FILES = [(named[1], text) for page in PAGES.values() for _, text in BLOCK.findall(page) if (named := NAMED.match(text))]
 SMALL = {
     "steps": "300", "eval.final_episodes": "2", "agent.learning_starts": "250", "network.hidden": "[8,8]",
     "env.num_envs": "2", "capture": "false", "stop.return": "null", "solve.max_episodes": "1",
@@ -162,18 +162,23 @@ def test_the_loop_in_python(files: Path, capsys: pytest.CaptureFixture) -> None:
     assert float(capsys.readouterr().out) > 0
 
 
-def test_the_figures_of_choosing_are_the_README_s() -> None:
-    """Its table rows are rows there, and every number of its text stands there too."""
+def test_the_figures_of_choosing_are_those_of_the_results() -> None:
+    """Its table rows are rows of the results or of the posteriors, and every number of its text stands there too."""
+    sources = PAGES["results"] + PAGES["posteriors"]
     rows = [line for line in PAGES["choosing"].splitlines() if line.startswith("| ")]
-    assert len(rows) > 15 and not [row for row in rows if row not in README.splitlines()]
+    assert len(rows) > 15 and not [row for row in rows if row not in sources.splitlines()]
     told = PAGES["choosing"].split("```")[0]
     numbers = set(re.findall(r"(?<![\w=])-?\d*\.?\d+(?: ± \d*\.?\d+)?", told))
-    assert not [number for number in numbers if number not in README]
+    assert not [number for number in numbers if number not in sources]
+
+
+def test_the_README_is_read_in_one_sitting() -> None:
+    assert len(README.split()) < 1200
 
 
 def test_results_commands_are_valid() -> None:
     """Those of the results tables: every word is a setting that exists."""
-    told = re.findall(r"`python -m bayesrl.train (--multirun [^`]*)`", README)
+    told = re.findall(r"`python -m bayesrl.train (--multirun [^`]*)`", PAGES["results"] + PAGES["posteriors"])
     assert told
     for command in told:
         train(shlex.split(command))
@@ -182,8 +187,8 @@ def test_results_commands_are_valid() -> None:
 def test_every_group_and_option_is_listed() -> None:
     """The table of groups names every option there is, and no other."""
     configs = Path(sys.modules["bayesrl"].__file__ or "").parent.parent / "configs"
-    table = README.split("| group | options |")[1].split("\n\n")[0]
+    table = PAGES["commands"].split("| group | options |")[1].split("\n\n")[0]
     for folder in sorted(p for p in configs.iterdir() if p.is_dir() and p.name != "__pycache__"):
         (row,) = [line for line in table.splitlines() if line.startswith(f"| `{folder.name}` |")]
         for option in folder.glob("*.yaml"):
-            assert f"`{option.stem}`" in row, f"{folder.name}={option.stem} is not in the README"
+            assert f"`{option.stem}`" in row, f"{folder.name}={option.stem} is not in docs/commands.md"
