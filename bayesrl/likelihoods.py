@@ -198,8 +198,7 @@ class StudentT(Likelihood):
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         mean = self.parts(out, action)[..., 0]
         df, scale = torch.full_like(mean, self.df), torch.full_like(mean, self.scale)
-        with pyro.validation_enabled(False):  # its inner chi-square is validated by the global setting
-            return dist.StudentT(df, mean, scale, validate_args=False)
+        return unchecked_student_t(df, mean, scale)
 
     def variance(self, out: Tensor) -> Tensor:
         return torch.full_like(out, self.scale**2 * self.df / (self.df - 2))
@@ -351,6 +350,12 @@ class Flagged(dist.TorchDistribution):
         flag = -nn.functional.binary_cross_entropy_with_logits(logit, flag, reduction="none")
         numbers = self.numbers.log_prob(value[..., :-1])
         return torch.cat([numbers, flag.expand(numbers.shape[:-1])[..., None]], -1)
+
+
+def unchecked_student_t(df: Tensor, loc: Tensor, scale: Tensor) -> dist.StudentT:
+    """Return a Student-t that validates nothing; its inner chi-square would follow the global setting otherwise."""
+    with pyro.validation_enabled(False):
+        return dist.StudentT(df, loc, scale, validate_args=False)
 
 
 def _unsoftplus(value: float) -> float:

@@ -14,7 +14,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import pyro
 import torch
 from gymnasium.error import DependencyNotInstalled
 from hydra.errors import InstantiationException
@@ -147,8 +146,6 @@ def captured(config: DictConfig, agent: Agent, envs: VectorEnvAdapter, step: int
 
 def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory: bool = True) -> Agent:
     """The agent of a configuration, on its device, not trained; without `memory` its replay holds next to nothing."""
-    pyro.enable_validation(False)
-    torch.distributions.Distribution.set_default_validate_args(False)
     parts: dict[str, Any] = {"spec": spec}
     if "posterior" in only_accepted(config.agent["_target_"], {"posterior": None}):
         with _building("agent"):

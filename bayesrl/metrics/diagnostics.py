@@ -18,9 +18,10 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import torch
+from pyro.ops.stats import fit_generalized_pareto
 from torch import Tensor
 
-from bayesrl.metrics.calibration import _check
+from bayesrl.metrics.checks import check_values
 
 Data = TypeVar("Data")
 
@@ -47,8 +48,8 @@ def sbc_ranks(
     for _ in range(repetitions):
         truth = prior()
         draws = posterior(simulator(truth))
-        _check("truth", truth)
-        _check("draws", draws, dims=1)
+        check_values("truth", truth)
+        check_values("draws", draws, dims=1)
         if draws.shape[1:] != truth.shape:
             raise ValueError(f"got draws {list(draws.shape)} of a truth {list(truth.shape)}, wanted [n, *] of [*]")
         ranks.append((draws < truth).sum(0))
@@ -94,7 +95,7 @@ def psis(log_weights: Tensor) -> PSIS:
     A generalised Pareto distribution is fitted to the min(n / 5, 3 sqrt(n)) largest weights, which are replaced by its
     quantiles, none above the largest raw weight.
     """
-    _check("log_weights", log_weights, dims=1, finite=False)
+    check_values("log_weights", log_weights, dims=1, finite=False)
     n = len(log_weights)
     if n < 25:
         raise ValueError(f"got {n} draws, wanted at least 25: k-hat is fitted to the largest fifth")
@@ -119,27 +120,10 @@ def _smooth(x: Tensor) -> tuple[Tensor, Tensor]:
         return x.log_softmax(0), x.new_tensor(math.inf)
     if size == 0 or tail[0] == tail[-1]:
         return x.log_softmax(0), x.new_tensor(-math.inf)
-    k, scale = _pareto(tail)
+    k, scale = fit_generalized_pareto(tail.cpu())  # which works on the CPU alone
     p = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
     quantiles = scale * torch.expm1(-k * torch.log1p(-p)) / k + cutoff
-    return x.scatter(0, order[-size:], quantiles.log().clamp(max=0)).log_softmax(0), k
-
-
-def _pareto(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Shape k and scale of a generalised Pareto distribution: sorted positive values [size] -> 0-d, 0-d.
-
-    The posterior mean over a grid of theta = -k / scale (Zhang and Stephens, A New and Efficient Estimation Method for
-    the Generalized Pareto Distribution, 2009), and k then drawn towards .5 as by ten further values.
-    """
-    size = len(x)
-    points = 30 + int(size**0.5)
-    grid = torch.arange(1, points + 1, device=x.device, dtype=x.dtype) - 0.5
-    theta = 1 / x[-1] + (1 - (points / grid).sqrt()) / (3 * x[int(size / 4 + 0.5) - 1])
-    k = torch.log1p(-theta[:, None] * x).mean(1)
-    likelihood = size * ((-theta / k).log() - k - 1)
-    best = (likelihood.softmax(0) * theta).sum()
-    k = torch.log1p(-best * x).mean()
-    return (size * k + 5) / (size + 10), -k / best
+    return x.scatter(0, order[-size:], quantiles.log().clamp(max=0)).log_softmax(0), x.new_tensor(k)
 
 
 # --- Markov chains ---------------------------------------------------------------------------------------------------
@@ -170,7 +154,7 @@ def ess_tail(chains: Tensor) -> Tensor:
 
 
 def _chains(chains: Tensor) -> None:
-    _check("chains", chains, dims=2)
+    check_values("chains", chains, dims=2)
     if chains.shape[1] < 4:
         raise ValueError(
             f"got {chains.shape[1]} draws a chain, wanted at least 4: chains [chains, draws, *] are halved"

@@ -209,7 +209,7 @@ class Hypermodel(WeightSpace):
         if self.log_d is None:
             return super().kl(z)
         q = self.conditional(z)
-        p = dist.Normal(torch.zeros_like(q.mean), self.weight_scale).to_event(2)
+        p = dist.Normal(torch.zeros_like(q.mean), self.weight_scale, validate_args=False).to_event(2)
         return torch.distributions.kl_divergence(q, p).mean()
 
 

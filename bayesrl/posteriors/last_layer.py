@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import kl_divergence
 
-from bayesrl.likelihoods import Gaussian, LearnedGaussian, Likelihood
+from bayesrl.likelihoods import Gaussian, LearnedGaussian, Likelihood, unchecked_student_t
 from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors.laplace import inverse_root
@@ -230,7 +230,7 @@ class InverseGamma(Likelihood):
 
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         a, b = (self.a, self.b) if action is None else (self.a[action], self.b[action])
-        return dist.StudentT(2 * a, self.parts(out, action)[..., 0], (b / a).sqrt(), validate_args=False)
+        return unchecked_student_t(2 * a, self.parts(out, action)[..., 0], (b / a).sqrt())
 
     def variance(self, out: Tensor) -> Tensor:
         return (self.b / (self.a - 1)).expand_as(out)
@@ -248,7 +248,8 @@ class InverseGamma(Likelihood):
 
     def kl(self) -> Tensor:
         """Of the posterior from the prior in nats, 0-d."""
-        return kl_divergence(dist.Gamma(self.a, self.b), dist.Gamma(*self.prior)).sum()
+        q, p = (dist.Gamma(a, b, validate_args=False) for a, b in ((self.a, self.b), self.prior))
+        return kl_divergence(q, p).sum()
 
 
 def folded(head: Tensor, outputs: int) -> Tensor:

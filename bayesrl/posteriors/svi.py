@@ -181,7 +181,8 @@ class Variational(WeightSpace):
 
     def p(self) -> dist.TorchDistribution:
         """The prior of the random weights, batch [], event [C]."""
-        return dist.Normal(self.prior.loc[self.first :], self.prior.std()[self.first :]).to_event(1)
+        loc, std = self.prior.loc[self.first :], self.prior.std()[self.first :]
+        return dist.Normal(loc, std, validate_args=False).to_event(1)
 
     # --- index -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from gymnasium import Space
 from PIL.Image import Image
 from torch import Tensor
 
-from bayesrl.metrics.calibration import ReturnCalibration
+from bayesrl.metrics.return_calibration import ReturnCalibration
 from bayesrl.rl.agent import Agent
 from bayesrl.rl.td import at
 from bayesrl.rl.types import Forecast

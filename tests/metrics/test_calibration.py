@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from bayesrl.metrics.calibration import (
-    ReturnCalibration,
     auroc,
     brier_score,
     coverage,
@@ -31,6 +30,7 @@ from bayesrl.metrics.calibration import (
     reliability,
     sharpness,
 )
+from bayesrl.metrics.return_calibration import ReturnCalibration
 
 
 @pytest.mark.parametrize(("level", "quantile"), [(0.9, 1.6449), (0.5, 0.6745)])
