@@ -67,14 +67,14 @@ class Checkpoints:
             write(self._segment(first, replay.rows), {"format": FORMAT, "columns": columns})
             self.rows = replay.rows
         rows = 0 if replay is None else replay.rows
-        write(self._path(step), {"format": FORMAT, "step": step, "replay_rows": rows, **state})
+        write(self.path(step), {"format": FORMAT, "step": step, "replay_rows": rows, **state})
         self._rows_at[step] = rows
         for old in self.steps()[: -self.keep]:
-            self._path(old).unlink()
+            self.path(old).unlink()
         if replay is not None:
             oldest = self.steps()[0]
             if oldest not in self._rows_at:
-                self._rows_at[oldest] = read(self._path(oldest))["replay_rows"]
+                self._rows_at[oldest] = read(self.path(oldest))["replay_rows"]
             for first, last in self._segments():
                 if last <= self._rows_at[oldest] - replay.T:
                     self._segment(first, last).unlink()
@@ -90,7 +90,7 @@ class Checkpoints:
         problems = []
         for step in reversed(self.steps()):
             try:
-                state = self.translate(read(self._path(step)))
+                state = self.translate(read(self.path(step)))
                 columns = {} if replay is None else self._columns(state["replay_rows"], replay.T)
             except CheckpointError as error:
                 problems.append(str(error))
@@ -111,7 +111,7 @@ class Checkpoints:
         """Put aside what lies beyond `step`, which a resumed run passes over and would write again."""
         for later in self.steps():
             if later > step:
-                self._path(later).rename(self._path(later).with_suffix(".unreadable"))
+                self.path(later).rename(self.path(later).with_suffix(".unreadable"))
         for first, last in self._segments():
             if first >= self.rows:
                 self._segment(first, last).unlink()
@@ -137,7 +137,8 @@ class Checkpoints:
             )
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
-    def _path(self, step: int) -> Path:
+    def path(self, step: int) -> Path:
+        """Return the file of the checkpoint at `step` transitions."""
         return self.run_dir / "checkpoints" / f"{step:012d}.pt"
 
     def _segment(self, first: int, last: int) -> Path:

@@ -1,4 +1,4 @@
-"""A run: a rollout with its evaluations, log rows, checkpoints and reasons to stop.
+"""The training loop: a rollout with its evaluations, log rows, checkpoints, callbacks and reasons to stop.
 
 RUN_DIR/  config.yaml  run.json  metrics.csv  events.out.*  checkpoints/  replay/  result.json
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,41 +15,46 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from tqdm import tqdm
 
 from bayesrl.envs.errors import EnvError
-from bayesrl.envs.snapshot import capture, restore
 from bayesrl.envs.vector.worker import WorkerError
+from bayesrl.training.callbacks import CallbackList, CheckpointContext, Context, EpisodeContext, EvaluationContext
 from bayesrl.training.checkpoint import Checkpoints, replace
 from bayesrl.training.evaluation import Evaluation, Recording, evaluate
 from bayesrl.training.logger import Logger
 from bayesrl.training.monitor import Monitor
+from bayesrl.training.progress import printer, progress_bar
 from bayesrl.training.rng import restore_rng, rng_state
 from bayesrl.training.rollout import Rollout
 from bayesrl.training.rules import Intervals, SolveRule, StopRule
 from bayesrl.training.signals import Interrupted, interruptible
+from bayesrl.training.state import loop_state, restore_loop
 from bayesrl.training.vector_env import VectorEnvAdapter
-
-INTERVAL = 0.2 if sys.stderr.isatty() else 10  # seconds between two looks of a bar
 
 
 class DivergedError(RuntimeError):
-    """The loss is no number any more."""
+    """The loss or a parameter is not finite."""
 
 
 class TrainingLoop:
     """Train, and leave a directory from which training goes on.
 
     Arguments:
-        run_dir: of the run.
+        run_dir: directory of the run.
         rollout: agent and environments, at the beginning or restored by `resume`.
-        test_envs: for evaluation.
-        monitor, logger, checkpoints: watch, write, save.
-        intervals: how often.
-        seed: of evaluations.
+        test_envs: environments for evaluation. Where they hold the very environment that is trained in, evaluations
+            wait for the end of an episode, and a new one begins afterwards.
+        monitor, logger, checkpoints: observe, write and save the run.
+        intervals: transitions between log rows, drawings, checkpoints and evaluations.
+        seed: seed of evaluations.
         stop, solve: reasons to end early.
-        say: prints a line to the user.
-        progress: makes a bar as tqdm does.
+        callbacks: watch the run, and may end it.
+        show: whether progress bars and lines are printed.
+
+    Attributes:
+        signal: number of the signal that ended training early, or None.
+        metrics: the newest row of the log, values by tag.
+        saved_at: transitions of the newest checkpoint, -1 before the first.
     """
 
     def __init__(
@@ -65,24 +69,28 @@ class TrainingLoop:
         seed: int = 0,
         stop: StopRule | None = None,
         solve: SolveRule | None = None,
-        say: Callable[[str], None] = tqdm.write,
-        progress: Callable[..., tqdm] = tqdm,
+        callbacks: CallbackList | None = None,
+        show: bool = True,
     ) -> None:
         self.run_dir, self.rollout, self.test_envs = run_dir, rollout, test_envs
         self.monitor, self.logger, self.checkpoints = monitor, logger, checkpoints
-        self.intervals, self.seed, self.say, self.progress = intervals, seed, say, progress
+        self.intervals, self.seed = intervals, seed
         self.stop, self.solve = stop or StopRule(), solve
+        self.callbacks = callbacks or CallbackList([])
+        self.say, self.progress = printer(show), progress_bar(show)
+        self.shared = test_envs.env is rollout.envs.env
+        self.signal: int | None = None
         self.solved_at: int | None = None
         self.seconds = 0.0
-        self.saved = -1
-        self.signal: int | None = None  # that ended training early
+        self.metrics: dict[str, float] = {}
+        self.saved_at = self.drawn_at = -1
         self.cuts: list[int] = []  # replay rows after which a resumption began new episodes
-        self._warned = False
-        self._row = (0.0, 0)
-        self._due = 0  # transitions at which something happens next
         self.pending = 0  # transitions of the newest step, where a signal cut its evaluation short
-        self.drawn = -1
-        self.recorded: Recording | None = None  # an episode of the last evaluation
+        self.postponed: set[str] = set()  # evaluations that wait for the end of an episode
+        self.recording: Recording | None = None  # an episode of the last evaluation
+        self._next_event = 0  # transitions at which something happens next
+        self._last_row = (0.0, 0)  # time and transitions
+        self._warned = False
 
     # --- training ----------------------------------------------------------------------------------------------
 
@@ -97,19 +105,13 @@ class TrainingLoop:
             EnvError, WorkerError: an environment failed; what was learned before is saved.
         """
         rollout, began, before = self.rollout, time.perf_counter(), self.seconds
-        self._row = (began, rollout.transitions)
-        bar = self.progress(
-            total=None if self.solve else steps,
-            initial=rollout.transitions,
-            unit=" steps",
-            dynamic_ncols=True,
-            mininterval=INTERVAL,
-        )
+        self._last_row = (began, rollout.transitions)
+        bar = self.progress(total=None if self.solve else steps, initial=rollout.transitions, unit=" steps")
         with interruptible(self.interrupt), bar:
             if self.pending:
                 self._events(self.pending)
                 if not self.pending:
-                    self.saved = -1  # for what is saved of this moment has yet to evaluate
+                    self.saved_at = -1  # the checkpoint of this moment has yet to evaluate
                     self.save()
             while not self._done(steps, time.perf_counter() - began):
                 with rollout.clock("log"):
@@ -121,6 +123,7 @@ class TrainingLoop:
                     bar.update(made)
                     if rollout.envs.finished:
                         bar.set_postfix_str(self._postfix(), refresh=False)
+                self._call_after_step()
                 self._events(made)
             with rollout.clock("log"):
                 self.save()
@@ -129,28 +132,49 @@ class TrainingLoop:
     def _step(self) -> int:
         rollout = self.rollout
         undecided = rollout.overlap is None
-        with self._told(rollout.envs):
+        with self._reporting(rollout.envs):
             made = rollout.step()
         if undecided and rollout.overlap:
             self.say("learning goes on while the environments step, whose step takes longer than an update")
         return made
 
     @contextmanager
-    def _told(self, envs: VectorEnvAdapter) -> Iterator[None]:
-        """Tell of environments that were replaced; save what was learned before one that fails for good."""
+    def _reporting(self, envs: VectorEnvAdapter) -> Iterator[None]:
+        """Report environments that were replaced; save what was learned before one that fails for good."""
         try:
             yield
         except (EnvError, WorkerError) as error:
             self.save(environments=False)
-            saved = f"saved at {self.saved:,} transitions, once it is mended go on with resume={self.run_dir}"
+            saved = f"saved at {self.saved_at:,} transitions, once it is mended go on with resume={self.run_dir}"
             raise type(error)(f"{error}; {saved}") from error
         where = " (evaluation)" if envs is self.test_envs else ""
         for line in envs.broken:
             self.say(f"warning: {line}{where}")
         envs.broken.clear()
 
+    def _call_after_step(self) -> None:
+        if self.callbacks.wants("on_episode"):
+            for episode in self.rollout.envs.finished:
+                self._call("on_episode", EpisodeContext, episode=episode)
+        self._call("on_step", Context)
+
+    def _call(self, hook: str, context: type[Context], **facts: Any) -> None:
+        """Call the callbacks; the run is saved before an exception of theirs goes on."""
+        if not self.callbacks.wants(hook):
+            return
+        rollout = self.rollout
+        counts = (rollout.transitions, rollout.episodes, rollout.updates)
+        try:
+            self.callbacks.call(hook, context(self.run_dir, *counts, rollout.agent, self.metrics, **facts))
+        except Exception as error:
+            self.save(notify=False)
+            error.add_note(f"The run is saved at {self.saved_at:,} transitions: go on with resume={self.run_dir}")
+            raise
+
     def _done(self, steps: int, seconds: float) -> bool:
-        if self.signal is not None or (self.stop.seconds is not None and seconds >= self.stop.seconds):
+        if self.signal is not None or self.callbacks.stopped_by is not None:
+            return True
+        if self.stop.seconds is not None and seconds >= self.stop.seconds:
             return True
         returns = self.monitor.returns
         if self.stop.ret is not None and len(returns) == 100 and sum(returns) / 100 >= self.stop.ret:
@@ -160,40 +184,57 @@ class TrainingLoop:
         return self.rollout.transitions >= steps
 
     def _events(self, made: int) -> None:
+        """Evaluate, log, draw and save where the newest step, of `made` transitions, passed the time for it."""
         now = self.rollout.transitions
-        if now < self._due:
+        if now < self._next_event:
             return
         due = lambda every: every > 0 and now // every > (now - made) // every  # noqa: E731
-        intervals, row = self.intervals, {}
+        intervals = self.intervals
         least = intervals.ROW * self.rollout.envs.env.num_envs
         log, draw = max(intervals.log, least), intervals.draw and max(intervals.draw, least)
+        solve = self.solve.every if self.solve else 0
+        evaluations = {name for name, every in (("solve", solve), ("evaluate", intervals.evaluate)) if due(every)}
         try:
-            if self.solve and due(self.solve.every) and self._test(self.solve.episodes)[0] >= self.solve.threshold:
-                self.solved_at = self.rollout.episodes
-            if due(intervals.evaluate):
-                row["eval/mean_reward"], row["eval/mean_ep_length"] = self._test(intervals.episodes)
+            evaluation = self._evaluations(evaluations | self.postponed)
         except Interrupted:
             self.pending = made
             return
         self.pending = 0
         with self.rollout.clock("log"):
-            if row or due(log):
-                self._log(row)
+            if evaluation or due(log):
+                self._log(evaluation)
+        if evaluation:
+            self._call("on_evaluation", EvaluationContext, evaluation=evaluation)
+        with self.rollout.clock("log"):
             if due(draw):
                 self._draw()
             if due(intervals.checkpoint):
                 self.save()
-        rates = (log, draw, intervals.evaluate, intervals.checkpoint, self.solve.every if self.solve else 0)
-        self._due = min(every * (now // every + 1) for every in rates if every > 0)
+        rates = (log, draw, intervals.evaluate, intervals.checkpoint, solve)
+        self._next_event = min(every * (now // every + 1) for every in rates if every > 0)
+        if self.postponed:
+            self._next_event = now + 1
 
-    def _test(self, episodes: int) -> tuple[float, float]:
+    # --- evaluation --------------------------------------------------------------------------------------------
+
+    def _evaluations(self, names: set[str]) -> Evaluation | None:
+        """Play the evaluations `names`, or postpone them to the end of the episode; return the one to log."""
+        self.postponed = set()
+        if names and self.shared and not bool(self.rollout.envs.start.all()):
+            self.postponed = names
+            return None
+        if self.solve and "solve" in names and self._test(self.solve.episodes).mean >= self.solve.threshold:
+            self.solved_at = self.rollout.episodes
+        return self._test(self.intervals.episodes) if "evaluate" in names else None
+
+    def _test(self, episodes: int) -> Evaluation:
         seed = self.seed + 1_000_003 * (1 + self.rollout.transitions)
-        result = self._evaluate(episodes, seed % 2**31, lambda played: self._look())
-        self.recorded = result.first
-        return result.mean, float(result.lengths.mean())
+        result = self._evaluate(episodes, seed % 2**31, lambda played: self._check_signal())
+        self.recording = result.first
+        return result
 
-    def _look(self) -> None:
-        """Leave an evaluation where a signal says so."""
+    def _check_signal(self) -> None:
+        """Leave an evaluation where a signal has come."""
         if self.signal is not None:
             raise Interrupted
 
@@ -201,44 +242,58 @@ class TrainingLoop:
         """Play test episodes; environments that use global generators change nothing of training either."""
         before = rng_state()
         try:
-            with self._told(self.test_envs), self.rollout.clock("evaluate"):
-                return evaluate(self.rollout.agent, self.test_envs, episodes, seed, tick=tick)
+            with self._reporting(self.test_envs), self.rollout.clock("evaluate"):
+                result = evaluate(self.rollout.agent, self.test_envs, episodes, seed, tick=tick)
+        except Interrupted:
+            self._begin_episode(seed)
+            raise
         finally:
             restore_rng(before)
+        self._begin_episode(seed)
+        return result
+
+    def _begin_episode(self, seed: int) -> None:
+        """Begin a training episode after an evaluation in the same environment."""
+        if self.shared:
+            self.rollout.envs.reset(seed=(seed + 1) % 2**31)
 
     def _last(self) -> Evaluation | None:
-        """The final evaluation, with a bar of its own; None where a signal has ended training, or now ends this."""
+        """Play the final evaluation, with a bar of its own; None where a signal has ended training, or ends this."""
         if self.signal is not None:
             return None
 
         def tick(played: int) -> None:
             bar.update(played - bar.n)
-            self._look()
+            self._check_signal()
 
-        bar = self.progress(
-            total=self.intervals.final_episodes, unit=" test episodes", leave=False, mininterval=INTERVAL
-        )
+        episodes = self.intervals.final_episodes
+        bar = self.progress(total=episodes, unit=" test episodes", leave=False)
         with interruptible(self.interrupt), bar, suppress(Interrupted):
-            return self._evaluate(self.intervals.final_episodes, self.seed + 7, tick)
+            return self._evaluate(episodes, self.seed + 7, tick)
         return None
 
-    def _log(self, row: dict[str, float]) -> None:
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def _log(self, evaluation: Evaluation | None = None) -> None:
         self._check_finite()
-        row = self.monitor.metrics(self.rollout.agent, self.rollout) | row
-        then, transitions = self._row
-        self._row = (time.perf_counter(), self.rollout.transitions)
-        if self._row[1] > transitions:
-            row["time/fps"] = (self._row[1] - transitions) / max(self._row[0] - then, 1e-9)
+        row = self.monitor.metrics(self.rollout.agent, self.rollout)
+        if evaluation:
+            row |= {"eval/mean_reward": evaluation.mean, "eval/mean_ep_length": float(evaluation.lengths.mean())}
+        then, transitions = self._last_row
+        self._last_row = (time.perf_counter(), self.rollout.transitions)
+        if self._last_row[1] > transitions:
+            row["time/fps"] = (self._last_row[1] - transitions) / max(self._last_row[0] - then, 1e-9)
         if row.get("uncertainty/collapsed") and not self._warned:
             self._warned = True
             self.say(
                 "warning: the posterior's draws agree to a thousandth; it has collapsed to a point and explores no more"
             )
         self.logger.log(self.rollout.transitions, row)
+        self.metrics = row
 
     def _draw(self) -> None:
-        agent, envs, self.drawn = self.rollout.agent, self.rollout.envs, self.rollout.transitions
-        pictures = self.monitor.pictures(agent, envs.env.single_observation_space, self.recorded, envs.discount)
+        agent, envs, self.drawn_at = self.rollout.agent, self.rollout.envs, self.rollout.transitions
+        pictures = self.monitor.pictures(agent, envs.env.single_observation_space, self.recording, envs.discount)
         self.logger.draw(self.rollout.transitions, self.monitor.samples(agent), pictures)
 
     def _check_finite(self) -> None:
@@ -249,8 +304,8 @@ class TrainingLoop:
             broken = [name for name, p in agent.named_parameters() if not p.isfinite().all()]
             got = f"parameters that are not finite, {broken[0]}," if broken else ""
         if got:
-            begins = f"resume={self.run_dir} begins at {self.saved:,} transitions"
-            last = begins if self.saved >= 0 else "none was made"
+            begins = f"resume={self.run_dir} begins at {self.saved_at:,} transitions"
+            last = begins if self.saved_at >= 0 else "none was made"
             raise DivergedError(
                 f"got {got} after {self.rollout.updates:,} updates, wanted finite numbers: start a new run with a "
                 f"lower learning rate, posterior.optimizer.lr (last good checkpoint: {last})"
@@ -264,51 +319,25 @@ class TrainingLoop:
 
     # --- saving ------------------------------------------------------------------------------------------------
 
-    def save(self, environments: bool = True) -> None:
-        """Write a checkpoint, unless there is one of this moment; without `environments`, new episodes follow."""
-        if self.rollout.transitions == self.saved:
+    def save(self, environments: bool = True, notify: bool = True) -> None:
+        """Write a checkpoint, unless there is one of this moment.
+
+        Arguments:
+            environments: whether the state of the environments is saved; without it new episodes follow.
+            notify: whether callbacks are called.
+        """
+        step = self.rollout.transitions
+        if step == self.saved_at:
             return
         self._check_finite()
-        agent = self.rollout.agent
-        state = {
-            "agent": agent.state_dict(),
-            "rollout": self.rollout.state(),
-            "monitor": self.monitor.state(),
-            "envs": self.rollout.envs.state(capture(self.rollout.envs.env) if environments else None),
-            "rng": rng_state(),
-            "run": {
-                "seconds": self.seconds,
-                "solved_at": self.solved_at,
-                "cuts": self.cuts,
-                "pending": self.pending,
-                "info": self.rollout.info,
-            },
-        }
-        self.checkpoints.save(self.rollout.transitions, state, agent.replay)
-        self.saved = self.rollout.transitions
+        self.checkpoints.save(step, loop_state(self, environments), self.rollout.agent.replay)
+        self.saved_at = step
+        if notify:
+            self._call("on_checkpoint", CheckpointContext, path=self.checkpoints.path(step))
 
     def resume(self, state: dict) -> None:
-        """Put back a checkpoint, beside the replay; environments whose state is not known begin new episodes."""
-        agent, envs = self.rollout.agent, self.rollout.envs
-        agent.load_state_dict(state["agent"])
-        self.rollout.restore(state["rollout"])
-        self.monitor.restore(state["monitor"])
-        self.seconds, self.solved_at = state["run"]["seconds"], state["run"]["solved_at"]
-        self.rollout.info, self.cuts = state["run"]["info"], state["run"]["cuts"]
-        self.pending = state["run"].get("pending", 0)  # earlier versions finished their evaluations
-        self.saved = state["step"]
-        if state["envs"]["env"] is not None:
-            restore(envs.env, state["envs"]["env"])
-            envs.restore(state["envs"])
-        else:
-            self.say("the environments' state could not be saved: new episodes begin")
-            self.monitor.predicted.clear()
-            self.cuts = [*self.cuts, state["replay_rows"] - 1]
-        if agent.replay is not None:
-            for row in self.cuts:  # so that no n-step window reaches from one episode into another
-                if row >= max(0, agent.replay.rows - agent.replay.T):
-                    agent.replay.columns["done"][row % agent.replay.T] = True
-        restore_rng(state["rng"])
+        """Put back a checkpoint, beside the replay."""
+        restore_loop(self, state)
 
     def _finish(self) -> dict:
         rollout = self.rollout
@@ -328,16 +357,20 @@ class TrainingLoop:
                 "eval_return_ci": list(result.interval()) if len(result.returns) > 1 else None,
             }
             if self.logger.last_step < rollout.transitions:
-                self._log({"eval/mean_reward": result.mean, "eval/mean_ep_length": float(result.lengths.mean())})
+                self._log(result)
             ended = {"final/return": result.mean, "final/hours": self.seconds / 3600}
             ended |= {} if self.solved_at is None else {"final/episodes_to_solve": self.solved_at}
             self.logger.conclude(rollout.transitions, ended)
-            self.recorded = result.first
-            if self.intervals.draw and self.drawn < rollout.transitions:
+            self.recording = result.first
+            if self.intervals.draw and self.drawn_at < rollout.transitions:
                 self._draw()
         if self.solve:
             out["episodes_to_solve"] = self.solved_at
+        if self.callbacks.stopped_by is not None:
+            out["stopped_by"] = self.callbacks.stopped_by
         replace(self.run_dir / "result.json", (json.dumps(out, indent=2) + "\n").encode())
+        if result is not None:
+            self._call("on_evaluation", EvaluationContext, evaluation=result)
         total = sum(rollout.clock.seconds.values()) or 1.0
         shares = {part: s / total for part, s in rollout.clock.seconds.items()}
         slowest = max(shares, key=lambda part: shares[part])
@@ -353,12 +386,13 @@ class TrainingLoop:
         return out
 
     def close(self) -> None:
-        """Let go of files and environments."""
+        """Release files, environments and what callbacks hold."""
         self.logger.close()
         for envs in (self.rollout.envs, self.test_envs):
             with suppress(Exception):  # a worker that has died cannot be closed
                 envs.env.close()
+        self.callbacks.close()
 
     def interrupt(self, number: int) -> None:
-        """End training at the next boundary, saved, for a signal's sake."""
+        """End training at the next boundary, saved, because of a signal."""
         self.signal = number

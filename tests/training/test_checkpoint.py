@@ -106,7 +106,7 @@ def test_an_unreadable_newest_is_passed_over_and_put_aside(broken: str, tmp_path
     for step in (1, 2):
         add(memory, 1)
         store.save(step, {}, memory)
-    newest = store._path(2)
+    newest = store.path(2)
     whole = newest.read_bytes()
     newest.write_bytes({"cut": whole[: len(whole) // 2], "foreign": b"hello", "empty": b""}[broken])
     told: list[str] = []
@@ -127,7 +127,7 @@ def test_none_can_be_read(tmp_path: Path) -> None:
     store = Checkpoints(tmp_path)
     for step in (1, 2):
         store.save(step, {}, None)
-        store._path(step).write_bytes(b"")
+        store.path(step).write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"000000000002\.pt.*; .*000000000001\.pt"):
         store.load()
     assert store.steps() == [1, 2]
