@@ -15,7 +15,8 @@ from bayesrl import explain
 from bayesrl.envs import DeepSea, flatten
 from bayesrl.metrics.attribution import Band, Histogram
 from bayesrl.networks import cnn, mlp, recurrent
-from bayesrl.plotting.svg import Curve, Scale, bars, curves, heat, histograms
+from bayesrl.plotting.canvas import Scale
+from bayesrl.plotting.svg import Curve, bars, curves, heat, histograms
 from bayesrl.posteriors import Ensemble, Hypermodel, MeanField, Point, Posterior
 from bayesrl.priors import ARD
 from bayesrl.reporting.explanation import explain as report
@@ -124,7 +125,7 @@ def test_images_have_channels_and_a_map():
     out = report(posterior, inputs(20, 6, 5, 2), ["channel 0", "channel 1"], draws=5)
     assert out.permutation.mean.shape == out.gradient.mean.shape == (2,) and out.map.shape == (6, 5)
     assert (out.map > 0).all() and out.map.sum().item() == pytest.approx(30 * out.gradient.mean.sum().item(), rel=1e-4)
-    assert len(parsed(out.figures()["map.svg"])) == 1
+    assert len(parsed(out.figures()["map.svg"])) == 1 + 5  # the title, and the numbers of the scale
 
 
 def test_windows_have_features_and_a_map_over_time():
@@ -237,7 +238,7 @@ def test_figures_escape_names_and_leave_out_what_is_not_finite():
     assert parsed(curves(torch.arange(3.0), "x", [Curve("y", {"line": line})]))[-1] == "x"
     empty = Histogram(torch.linspace(0, 1, 3), torch.zeros(2, dtype=torch.int64))
     assert "the same in every draw" in parsed(histograms({"sd": {"head": empty}}))
-    assert parsed(heat("map", torch.zeros(2, 3))) == ["map, 0 (white) to 1"]
+    assert parsed(heat("map", torch.zeros(2, 3))) == ["map", "0", "0.25", "0.5", "0.75", "1"]
 
 
 def test_bars_are_as_long_as_their_means():

@@ -16,7 +16,7 @@ from bayesrl.deployment.episode import Moment, picture, play
 from bayesrl.deployment.frames import SHOWN, SIZE, Frames, extent, shown
 from bayesrl.deployment.policy import Policy
 from bayesrl.deployment.viewers import Film, ScreenError, Terminal, Window
-from bayesrl.plotting.raster import RED
+from bayesrl.plotting.canvas import RED
 from support.runs import TINY, train
 
 

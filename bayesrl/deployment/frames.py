@@ -12,12 +12,11 @@ from typing import Any
 from PIL import Image
 
 from bayesrl.deployment.episode import Moment
-from bayesrl.plotting.raster import FADED, FAINT, RED, Canvas, Panel
-from bayesrl.plotting.svg import COLORS, GRID, INK, Scale
+from bayesrl.plotting.canvas import BLUE, FADED, FAINT, INK, RED, Scale, axis
+from bayesrl.plotting.raster import Canvas, Panel
 
 SIZE = WIDTH, HEIGHT = 960, 540
 SHOWN = 8  # actions at most
-BLUE = COLORS[0]
 NOTHING = "no bands: an agent without values of single actions"
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -88,9 +87,7 @@ class Frames:
             11,
             color="#777777",
         )
-        for tick in across.ticks():
-            canvas.line([(across(tick), top), (across(tick), top + height * len(rows))], GRID, 1)
-            canvas.text(across(tick), top + height * len(rows) + 4, f"{tick:.6g}", 11, "ma")
+        axis(canvas, across, top, top + height * len(rows), size=11)
         for i, action in enumerate(rows):
             middle, half = top + height * (i + 0.5), height * 0.3
             p05, p25, p50, p75, p95 = (across(float(q)) for q in now.bands[:, action])
@@ -116,9 +113,7 @@ class Frames:
         few = "" if len(rows) == len(now.action) else f"; {len(rows)} of {len(now.action)} numbers"
         told = f"light: 90 % of the draws' policies, dark: 50 %, line: median, dot: what is done{few}"
         canvas.text(500, 84, told, 11, color="#777777")
-        for tick in (-1, -0.5, 0, 0.5, 1):
-            canvas.line([(across(tick), top), (across(tick), top + height * len(rows))], GRID, 1)
-            canvas.text(across(tick), top + height * len(rows) + 4, f"{tick:g}", 11, "ma")
+        axis(canvas, across, top, top + height * len(rows), size=11)
         for i in rows:
             middle, half = top + height * (i + 0.5), height * 0.3
             p05, p25, p50, p75, p95 = (across(float(q)) for q in now.proposed[:, i])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from bayesrl.plotting.svg import COLORS, GRID, INK
+from bayesrl.plotting.canvas import COLORS, GRID, INK
 from bayesrl.reporting.comparison import RESAMPLES, Comparison, Figure
 
 # The colours of the figures' files, by what they are on the page.

@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 from bayesrl.envs.spaces import OneHot
 from bayesrl.metrics.attribution import moments
 from bayesrl.metrics.calibration import quantile_reliability
-from bayesrl.plotting.raster import FAINT, INK, RED, Canvas, Panel, heat
-from bayesrl.plotting.svg import COLORS
+from bayesrl.plotting.canvas import BLUE, FAINT, INK, RED
+from bayesrl.plotting.raster import Canvas, Panel, heat
 from bayesrl.posteriors import WeightSpace
 from bayesrl.rl.agent import Agent
 from bayesrl.rl.td import at
@@ -24,7 +24,6 @@ from bayesrl.world_models.multi_step import Foreseen
 
 POINTS = 200  # of an episode that are asked
 NUMBERS = 6  # of an observation that are drawn
-BLUE = COLORS[0]
 
 
 def weights(agent: Agent, generator: Generator) -> dict[str, Tensor]:
