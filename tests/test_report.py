@@ -198,3 +198,17 @@ def test_charts_of_equal_numbers_have_no_holes() -> None:
     for svg in (strips("x", {"a": (np.array([3.0]), one, 0)}), against("x", "y", {"a": (flat, flat, 0)})):
         ElementTree.fromstring(svg)
         assert not re.search(r"\b(nan|inf)\b", svg)
+
+
+def test_markup_in_a_run_s_name_and_settings_is_shown_and_never_run(sweep: Path) -> None:
+    script = "<script>alert('&')</script>"
+    for path in sweep.glob("posterior=point,*/run.json"):
+        path.write_text(json.dumps({"command": [f"posterior={script}"]}))
+    empty = sweep / script.replace("/", "")
+    empty.mkdir()
+    (empty / "config.yaml").write_text("")
+    assert main([str(sweep)]) == 0
+    page = (sweep / "report" / "index.html").read_text()
+    assert "<script" not in page and page.count("&lt;script&gt;alert(") > 5
+    for name in ("scores", "curves", "profile"):
+        assert script in ElementTree.parse(sweep / "report" / f"{name}.svg").getroot().itertext()
