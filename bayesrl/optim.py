@@ -1,4 +1,4 @@
-"""Adam as a pure tensor function, so that a whole update can be captured as one graph on every device."""
+"""Adam as a pure tensor function, so that a whole update can be captured as one graph on any device."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Adam(torch.optim.Optimizer):
-    """Adam (Kingma & Ba, 2015), the same numbers as `torch.optim.Adam`.
+    """Adam (Kingma & Ba, 2015), with the same results as `torch.optim.Adam`.
 
-    The powers of beta are tensors on the parameters' device and every operation is a foreach one; torch's own refuses
-    `capturable=True` on a CPU, its fused kernel cannot be traced, and a power in a compiled loop is taken anew for each
-    vector of weights.
+    `torch.optim.Adam` refuses `capturable=True` on a CPU, and its fused kernel cannot be traced. Here all operations
+    are foreach operations, and the powers of beta are state tensors on the parameters' device, because a compiled loop
+    would compute a power once for each vector of weights.
 
     Arguments:
-        params: an iterable of parameters, all on one device.
+        params: parameters, all on one device.
         lr: learning rate.
         betas: decay rates of the first and second moments.
         eps: added to the root of the second moment.
@@ -57,12 +57,12 @@ class Adam(torch.optim.Optimizer):
             torch._foreach_add_(params, update)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Put back a state in place, so that a captured update sees it."""
-        places = [(p, group["betas"]) for group in self.param_groups for p in group["params"]]
+        """Load a state in place, so that a captured update sees it."""
+        parameters = [(p, group["betas"]) for group in self.param_groups for p in group["params"]]
         with torch.no_grad():
-            for i, (p, betas) in enumerate(places):
+            for i, (p, betas) in enumerate(parameters):
                 saved = state_dict["state"][i]
-                if "step" in saved:  # of an earlier version
+                if "step" in saved:  # a state of an earlier version
                     saved = saved | {f"beta{k}^t": beta ** saved["step"] for k, beta in enumerate(betas, 1)}
                 for name, value in self.state[p].items():
                     value.copy_(saved[name])

@@ -1,8 +1,8 @@
-"""Priors over the weights of a network: independent Gaussians, one object per way to choose their scales.
+"""Priors over the weights of a network: independent Gaussians, with one class for each choice of their scales.
 
-A prior is made for one network and gives `loc` and `std()`, both [P]. A weight's natural scale falls with the number of
-inputs it is summed with: N(0, 1) weights on 128 inputs make functions of size 11, not 1 (Neal, Bayesian Learning for
-Neural Networks, 1996).
+A prior belongs to one network and has a mean `loc` and a standard deviation `std()`, both [P]. The natural scale of a
+weight falls with the fan-in of its layer: weights from N(0, 1) on 128 inputs give functions of size 11, not 1 (Neal,
+Bayesian Learning for Neural Networks, 1996). Shapes: P weights, D features of an observation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Prior(nn.Module):
     """theta ~ Normal(loc, std^2), independent; loc is 1 for the gains of LayerNorm and 0 elsewhere.
 
     Arguments:
-        network: whose weights it is of.
+        network: the network whose P weights the prior is over.
+        std: standard deviations, [P].
     """
 
     loc: Tensor
@@ -32,45 +33,54 @@ class Prior(nn.Module):
         self.register_buffer("base", std)
 
     def std(self) -> Tensor:
-        """Standard deviations, [P]."""
+        """Return the standard deviations, [P]."""
         return self.base
 
 
 class Isotropic(Prior):
-    """Every weight of the same scale.
+    """A prior with one standard deviation for all weights.
 
     Arguments:
-        network: whose weights it is of.
+        network: the network whose P weights the prior is over.
         scale: standard deviation of a weight.
     """
 
     def __init__(self, network: Network, scale: float = 1.0) -> None:
         super().__init__(network, torch.full((network.size,), _scale(scale)))
+        self.scale = scale
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}"
 
 
 class FanIn(Prior):
-    """Variance gain^2 / fan_in, so that functions have the same size at every width.
+    """A prior with variance gain^2 / fan_in, so that functions have the same size at every width.
 
-    Biases, and gains of LayerNorm, count as weights of fan-in 1. A dense layer makes a second moment of gain^2 (q + 1)
-    from inputs of second moment q, a ReLU halves it: over standardised inputs that is 2 at every depth for gain 1.
+    Biases and the gains of LayerNorm count as weights with a fan-in of 1. A dense layer maps inputs with the second
+    moment q to outputs with the second moment gain^2 (q + 1), and a ReLU halves it: over standardized inputs and with
+    gain 1 the second moment is 2 at every depth.
 
     Arguments:
-        network: whose weights it is of.
-        gain: standard deviation at fan-in 1.
+        network: the network whose P weights the prior is over.
+        gain: standard deviation at a fan-in of 1.
     """
 
     def __init__(self, network: Network, gain: float = 1.0) -> None:
         super().__init__(network, _scale(gain) * network.layout.fan_in.rsqrt())
+        self.gain = gain
+
+    def extra_repr(self) -> str:
+        return f"gain={self.gain}"
 
 
 class PerLayer(Prior):
-    """A scale for each layer, in the order of evaluation, the head last; variance scale^2 / fan_in inside a layer.
+    """A prior with variance scale^2 / fan_in, where each layer has its own scale.
 
-    Normalisations with weights of their own count as layers.
+    A normalization with weights of its own counts as a layer.
 
     Arguments:
-        network: whose weights it is of.
-        scales: one for each layer.
+        network: the network whose P weights the prior is over.
+        scales: one for each layer, in the order of evaluation, the head last.
     """
 
     def __init__(self, network: Network, scales: Sequence[float] = (1.0, 1.0, 1.0)) -> None:
@@ -79,17 +89,21 @@ class PerLayer(Prior):
             raise ValueError(f"got {len(scales)} prior scales, wanted {layers}: one for each layer, the head last")
         chosen = torch.tensor([_scale(s) for s in scales])[network.layout.layer]
         super().__init__(network, chosen * network.layout.fan_in.rsqrt())
+        self.scales = list(scales)
+
+    def extra_repr(self) -> str:
+        return f"scales={self.scales}"
 
 
 class ARD(FanIn):
     """Automatic relevance determination: the scale of each observation feature's weights is learned (Neal, 1996).
 
-    Type-II maximum likelihood: the objective is optimised over the log-scales too, so that the weights of a feature
-    that explains nothing are drawn to zero with their scale. Needs a first layer that sums features.
+    The log-scales are learned by type-II maximum likelihood, with the same objective as the posterior, so that a
+    feature that explains nothing loses its weights together with their scale.
 
     Arguments:
-        network: whose weights it is of.
-        gain: standard deviation at fan-in 1, where learning starts.
+        network: the network whose P weights the prior is over; its first layer must sum features.
+        gain: initial standard deviation at a fan-in of 1.
     """
 
     feature: Tensor
@@ -107,7 +121,7 @@ class ARD(FanIn):
 
     @property
     def relevance(self) -> Tensor:
-        """Each observation feature's prior scale relative to its start, [features]."""
+        """Prior scale of each observation feature relative to its initial value, [D]."""
         return self.log_relevance.detach().exp()
 
 

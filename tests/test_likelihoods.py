@@ -15,9 +15,9 @@ from bayesrl.likelihoods import (
     Histogram,
     LearnedGaussian,
     Likelihood,
-    Smoothed,
     StudentT,
 )
+from bayesrl.likelihoods.discrete import HistogramDistribution
 from bayesrl.networks import mlp
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Point
@@ -156,7 +156,7 @@ def test_histogram_is_the_cross_entropy() -> None:
 def smoothed(likelihood: Histogram, y: Tensor) -> Tensor:
     """The bin probabilities that a target is spread over, [B, bins]: the gradient by the log-probabilities."""
     log_p = torch.zeros(len(y), likelihood.size, dtype=y.dtype, requires_grad=True)
-    score = Smoothed(log_p, likelihood.edges, likelihood.sigma).log_prob(y)
+    score = HistogramDistribution(log_p, likelihood.edges, likelihood.sigma).log_prob(y)
     return torch.autograd.grad(score.sum(), log_p)[0]
 
 
@@ -311,8 +311,8 @@ def test_prior_functions_are_of_the_mean(make: type[Hypermodel | Ensemble]) -> N
     [
         (lambda: Gaussian(0.0), "got sigma=0.0, wanted a positive"),
         (lambda: LearnedGaussian(-1.0), "got sigma=-1.0, wanted a positive"),
-        (lambda: Heteroscedastic(0.1, 0.2), "wanted 0 < least < sigma < most"),
-        (lambda: Heteroscedastic(most=math.inf), "wanted 0 < least < sigma < most"),
+        (lambda: Heteroscedastic(0.1, 0.2), "wanted 0 < min_sigma < sigma < max_sigma"),
+        (lambda: Heteroscedastic(max_sigma=math.inf), "wanted 0 < min_sigma < sigma < max_sigma"),
         (lambda: Heteroscedastic(beta=1.5), "wanted a number from 0 to 1"),
         (lambda: StudentT(2.0), "wanted more than 2 degrees"),
         (lambda: StudentT(scale=math.nan), "got scale=nan, wanted a positive"),

@@ -31,6 +31,14 @@ TARGETS = {
 # Dotted keys of `config.yaml`, a group or a setting; None where a setting is gone.
 KEYS: dict[str, str | None] = {
     "seeds": None,
+    "likelihood.least": "likelihood.min_sigma",
+    "likelihood.most": "likelihood.max_sigma",
+    "likelihood.inner.least": "likelihood.inner.min_sigma",
+    "likelihood.inner.most": "likelihood.inner.max_sigma",
+    "imagination.likelihood.least": "imagination.likelihood.min_sigma",
+    "imagination.likelihood.most": "imagination.likelihood.max_sigma",
+    "imagination.likelihood.inner.least": "imagination.likelihood.inner.min_sigma",
+    "imagination.likelihood.inner.most": "imagination.likelihood.inner.max_sigma",
     "network.normalise": "network.normalize",
     "imagination.network.normalise": "imagination.network.normalize",
 }

@@ -1,4 +1,4 @@
-"""Networks as pure functions of one weight vector and a batch."""
+"""Networks as pure functions of a weight vector and a batch."""
 
 from bayesrl.networks.builders import cnn, mlp, recurrent, residual
 from bayesrl.networks.layers import GRU, MinGRU

@@ -1,6 +1,6 @@
-"""Networks by name: from the shape of an input and the number of outputs to a `Network`.
+"""Builders: each makes a `Network` from the shape of an input and the number of outputs.
 
-Shapes: B batch, A outputs, D features, W observations in a window.
+Shapes: B batch, A outputs, D features, W window.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ def mlp(
     prior: Sequence[int] = (64, 64),
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> Network:
-    """A multilayer perceptron for inputs [B, *shape] and A = `outputs`.
+    """Build a multilayer perceptron [B, *shape] -> [B, A].
 
     Arguments:
+        shape: of one input.
+        outputs: A.
+        categories: length of the binary vector, where inputs are the indices of its ones; else 0.
         size: numbers for each output, the likelihood's `size`.
-        categories: where inputs are indices of ones, the length of the binary vector they point into.
         hidden: layer widths; the last is D.
-        dueling: the last layer becomes a value and an advantage stream, each D wide (Wang et al., 2016).
-        normalize: LayerNorm before every activation (Ba et al., 2016).
+        dueling: whether the last layer is a value and an advantage stream, each D wide (Wang et al., 2016).
+        normalize: whether LayerNorm precedes every activation (Ba et al., 2016).
         prior: layer widths of frozen prior functions.
-        activation: such as `nn.ReLU`, or the smooth `nn.SiLU`; prior functions have ReLUs.
+        activation: such as `nn.ReLU`, or the smooth `nn.SiLU`; prior functions use ReLU.
     """
     prior_body = MLP(shape, prior, categories)
     if not dueling:
@@ -54,15 +56,17 @@ def residual(
     expansion: int = 4,
     prior: Sequence[int] = (64, 64),
 ) -> Network:
-    """Residual blocks with LayerNorm, for inputs [B, *shape] and A = `outputs` (Lee et al., SimBa, 2025).
+    """Build residual blocks with LayerNorm, [B, *shape] -> [B, A] (Lee et al., SimBa, 2025).
 
     Arguments:
+        shape: of one input.
+        outputs: A.
+        categories: length of the binary vector, where inputs are the indices of its ones; else 0.
         size: numbers for each output, the likelihood's `size`.
-        categories: where inputs are indices of ones, the length of the binary vector they point into.
         width: D.
-        blocks: how many.
+        blocks: number of residual blocks.
         expansion: width inside a block, in units of D.
-        prior: layer widths of frozen prior functions, which are plain ones.
+        prior: layer widths of frozen prior functions, which are multilayer perceptrons.
     """
     body = ResidualMLP(shape, width, blocks, expansion, categories)
     return Network(body, outputs, prior=MLP(shape, prior, categories), size=size)
@@ -80,14 +84,16 @@ def cnn(
     hidden: Sequence[int] = (128,),
     prior: Sequence[int] = (64,),
 ) -> Network:
-    """Convolutions for images [B, *shape], shape = (height, width, channels), and A = `outputs`.
+    """Build a convolutional network for images, [B, height, width, channels] -> [B, A].
 
     Arguments:
+        shape: of one image, [height, width, channels].
+        outputs: A.
+        categories: 0, as images are not indices.
         size: numbers for each output, the likelihood's `size`.
-        categories: 0, because images are no indices.
         convolutions: channels, kernel, stride and padding of each.
-        hidden: layer widths after them; the last is D.
-        prior: layer widths of frozen prior functions, after the same convolutions with half the channels.
+        hidden: widths of the dense layers; the last is D.
+        prior: widths of the dense layers of frozen prior functions, whose convolutions have half the channels.
     """
     body = CNN(shape, convolutions, hidden)
     return Network(body, outputs, prior=CNN(shape, _halved(convolutions), prior), size=size)
@@ -105,17 +111,19 @@ def recurrent(
     cell: Callable[[int, int], nn.Module] = MinGRU,
     prior: Sequence[int] = (32,),
 ) -> Network:
-    """A gated cell over the last W observations of an episode, [B, W, 1 + prod(shape)], for A = `outputs`.
+    """Build a recurrent network over the last W observations of an episode, [B, W, 1 + prod(shape)] -> [B, A].
 
     Arguments:
+        shape: of one observation.
+        outputs: A.
+        categories: length of the binary vector, where observations are the indices of its ones; else 0.
         size: numbers for each output, the likelihood's `size`.
-        categories: where observations are indices of ones, the length of the binary vector they point into.
         history: W.
-        units: of the cell's state.
-        hidden: layer widths of the encoder before it; the last is also D.
-        convolutions: of an encoder for images, channels, kernel, stride and padding of each; none for other inputs.
-        cell: (inputs, units) -> the cell, `modules.MinGRU` or `modules.GRU`.
-        prior: layer widths of the encoder of frozen prior functions; the last is also their cell's.
+        units: width of the cell's state.
+        hidden: layer widths of the encoder; the last is also D.
+        convolutions: channels, kernel, stride and padding of each, for an encoder of images; empty for other inputs.
+        cell: (inputs, units) -> the cell, `MinGRU` or `GRU`.
+        prior: layer widths of the encoder of frozen prior functions; the last is also the width of their cell.
     """
 
     if units < 1:

@@ -1,7 +1,7 @@
 """A network as a pure function of one flat weight vector and a batch.
 
-Plain `torch.nn` modules say what is computed; `functional_call` makes the weights an argument, so that a posterior can
-treat them as one random variable. Shapes: n draws, B batch, P weights, D features.
+A `torch.nn` module defines the computation, and `functional_call` makes its weights an argument, so that a posterior
+can treat them as one random variable. Shapes: n draws, B batch, E environments, A outputs, P weights, D features.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from bayesrl.networks.layers import Dueling, OneHotLinear, init_prior_
 
 
 class WeightLayout(NamedTuple):
-    """Where each of the P weights sits.
+    """Position of each of the P weights in the network.
 
     Attributes:
-        layer: number of its layer, the head last, [P] int64.
-        fan_in: how many inputs its layer sums, 1 for biases and gains, [P].
-        unit: number of the layer input it multiplies, counted through all layers, -1 for biases and gains, [P] int64.
-        feature: number of the observation's feature (pixels: channel; indices: category) it multiplies, in the first
-            layer, else -1, [P] int64.
-        gain: whether it is the gain of a normalisation, [P] bool.
-        names: of the layers.
-        units: how many layer inputs there are.
+        layer: number of the weight's layer, the head last, [P] int64.
+        fan_in: number of inputs that the layer sums, 1 for biases and gains, [P].
+        unit: number of the layer input that the weight multiplies, counted over all layers, -1 for biases and gains,
+            [P] int64.
+        feature: number of the observation feature that the weight multiplies (for images the channel, for indices the
+            category), -1 outside the first layer, [P] int64.
+        gain: whether the weight is the gain of a normalization, [P] bool.
+        names: names of the layers.
+        units: total number of layer inputs.
     """
 
     layer: Tensor
@@ -43,25 +44,25 @@ class WeightLayout(NamedTuple):
 
     @property
     def layers(self) -> int:
-        """How many layers there are, the head among them."""
+        """Number of layers, including the head."""
         return len(self.names)
 
 
 class Network:
     """f(theta, x): a body to D features, one linear head, and an optional fixed combination of the head's outputs.
 
-    theta is [body weights | head weights]; the head's share is its [outputs, D] matrix and then its bias. Nothing in
-    here is trained: the module kept inside is a prototype for shapes and for fresh weights.
+    The weight vector is theta = [body weights | head weights]; the head's weights are its [outputs, D] matrix and then
+    its bias. A network holds no trained weights: its module is a prototype for shapes and for initial weights.
 
     Arguments:
-        body: a module [B, *] -> [B, D] with an attribute `features` = D, without buffers that change (no BatchNorm).
-        outputs: A, what the network returns for one input, [A].
-        dueling: the head predicts a value and A advantages, combined to A outputs.
-        prior: the body of frozen prior functions beside this network; the same one by default.
-        size: numbers for each output, where a likelihood wants more than one; the network returns [A * size].
+        body: a module [B, *] -> [B, D] with an attribute `features` = D and without buffers that change (no BatchNorm).
+        outputs: A, the length of the network's output for one input.
+        dueling: whether the head predicts a value and A advantages, which are combined to A outputs.
+        prior: the body of frozen prior functions; by default the same body.
+        size: numbers for each output, where a likelihood takes more than one; the network returns [A * size].
 
     Attributes:
-        history: W, how many observations of an episode an input holds; a window [B, W, *] where more than 1.
+        history: W, the number of observations in an input; a window [B, W, *] if greater than 1.
     """
 
     def __init__(
@@ -83,13 +84,16 @@ class Network:
         self.head_size = sum(self._head_sizes)
         self.size = self.body_size + self.head_size
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.size:,} weights, {self.features_out} features, {self.outputs} outputs)"
+
     def prior(self, outputs: int) -> Network:
-        """The network of a frozen prior function beside this one; its weights come from `init_prior`."""
+        """Return the network of a frozen prior function; its weights come from `init_prior`."""
         return Network(self._prior_body, outputs)
 
     @cached_property
     def layout(self) -> WeightLayout:
-        """Where each weight sits: for priors by layer, masks by unit, relevance by feature."""
+        """Position of each weight, for priors by layer, masks by unit and relevance by feature."""
         head = nn.Linear(self.features_out, self.head_outputs, device="meta")
         modules = [(n, m) for n, m in self._body.named_modules() if [*m.parameters(recurse=False)]]
         columns: list[list[Tensor]] = []
@@ -113,7 +117,7 @@ class Network:
         return WeightLayout._make([*joined, [name for name, _ in modules] + ["head"], units])
 
     def init(self) -> Tensor:
-        """Fresh weights by the layers' own initialisation, [P]."""
+        """Draw initial weights with the layers' own initialization, [P]."""
         body = copy.deepcopy(self._body)
         for module in body.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
@@ -122,9 +126,9 @@ class Network:
         return self._flat(body, head.weight, head.bias)
 
     def init_prior(self) -> Tensor:
-        """Weights of a frozen random function whose outputs have unit variance over standardised inputs, [P]."""
+        """Draw the weights of a random function whose outputs have unit variance over standardized inputs, [P]."""
         body = init_prior_(copy.deepcopy(self._body))
-        square = 0.5 if getattr(body, "rectified", True) else 1.0  # of a feature, on average
+        square = 0.5 if getattr(body, "rectified", True) else 1.0  # second moment of a feature
         weight = torch.randn(self.head_outputs, self.features_out) / (square * self.features_out) ** 0.5
         return self._flat(body, weight, torch.zeros(self.head_outputs))
 
@@ -132,17 +136,17 @@ class Network:
         return torch.cat([p.detach().flatten() for p in (*body.parameters(), *head)])
 
     def features(self, theta: Tensor, x: Tensor) -> Tensor:
-        """The body alone: theta [P] or [body_size], x [B, *] -> [B, D]."""
+        """Evaluate the body: theta [P] or [body_size], x [B, *] -> [B, D]."""
         return self._features(theta[: self.body_size].split(self._sizes), x)
 
     def head(self, theta: Tensor, phi: Tensor) -> Tensor:
-        """The linear head and the combination: theta [P], phi [B, D] -> [B, A]."""
+        """Evaluate the linear head and the combination: theta [P], phi [B, D] -> [B, A]."""
         weight, bias = theta[self.body_size :].split(self._head_sizes)
         return self._head(weight, bias, phi)
 
     def one(self, theta: Tensor, x: Tensor) -> Tensor:
-        """One function on a batch: theta [P], x [B, *] -> [B, A]."""
-        # Taken apart at once, so that its gradient is put together at once.
+        """Evaluate one function on a batch: theta [P], x [B, *] -> [B, A]."""
+        # A single split of theta, so that its gradient is a single concatenation.
         *body, weight, bias = theta.split([*self._sizes, *self._head_sizes])
         return self._head(weight, bias, self._features(body, x))
 
@@ -154,15 +158,15 @@ class Network:
         return self.combine(torch.addmm(bias, phi, weight.view(self.head_outputs, self.features_out).T))
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Every function on every input: theta [n, P], x [B, *] -> [n, B, A]."""
-        if len(theta) == 1:  # a product of matrices is quicker than of a batch of one
+        """Evaluate every function on every input: theta [n, P], x [B, *] -> [n, B, A]."""
+        if len(theta) == 1:  # a matrix product is faster than a batch of one
             return self.one(theta[0], x)[None]
         return vmap(self.one, in_dims=(0, None))(theta, x)
 
     def each(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Function i on batch i: theta [n, P], x [n, B, *] -> [n, B, A]."""
+        """Evaluate function i on batch i: theta [n, P], x [n, B, *] -> [n, B, A]."""
         return vmap(self.one)(theta, x)
 
     def paired(self, theta: Tensor, x: Tensor) -> Tensor:
-        """Function i on input i: theta [E, P], x [E, *] -> [E, A]."""
+        """Evaluate function i on input i: theta [E, P], x [E, *] -> [E, A]."""
         return vmap(lambda t, row: self.one(t, row[None])[0])(theta, x)

@@ -33,6 +33,12 @@ class Posterior(nn.Module):
     degenerate: bool = False
     fixed: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Return one line: the class, its size, the draws of an update, and the settings of `extra_repr`."""
+        weights = self.network.size if hasattr(self, "network") else sum(p.numel() for p in self.parameters())
+        draws = f"{self.draws} draw{'s' * (self.draws > 1)} an update" if hasattr(self, "learn") else ""
+        return f"{type(self).__name__}({', '.join(filter(None, (f'{weights:,} weights', draws, self.extra_repr())))})"
+
     @property
     def history(self) -> int:
         """W, how many observations of an episode an input holds: its network's, or 1."""

@@ -84,6 +84,9 @@ class Dropout(WeightSpace):
         """Make `keep`, [U], of a number."""
         self.register_buffer("keep", torch.full(self.layer.shape, keep))
 
+    def extra_repr(self) -> str:
+        return f"{len(self.layer)} hidden units, keep={float(self.keep.detach().mean()):.3g}, prior={self.prior}"
+
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:

@@ -54,12 +54,16 @@ class Ensemble(WeightSpace):
             raise ValueError(
                 f"got mask={mask}, wanted a probability in (0, 1]; 1 shows every observation to every member"
             )
-        self.network, self.draws, self.mask, self.likelihood = network, members, mask, likelihood
-        self.register_buffer("beta", prior_scale * likelihood.moved(network.outputs))
+        self.network, self.draws, self.likelihood = network, members, likelihood
+        self.prior_scale, self.mask = prior_scale, mask
+        self.register_buffer("beta", prior_scale * likelihood.prior_mask(network.outputs))
         self.theta = nn.Parameter(torch.stack([network.init() for _ in range(members)]))
         self.prior = network.prior(network.outputs)
         self.register_buffer("prior_theta", torch.stack([self.prior.init_prior() for _ in range(members)]))
         self.optimizer = optimizer(list(self.parameters()))
+
+    def extra_repr(self) -> str:
+        return f"prior_scale={self.prior_scale}, mask={self.mask}"
 
     # --- index -------------------------------------------------------------------------------------------------
 

@@ -100,6 +100,9 @@ class Guided(Learner):
         self.check()
         self.optimizer = optimizer(list(self.parameters()))
 
+    def extra_repr(self) -> str:
+        return f"index of {self.width}, temperature={float(self.temperature):g}"
+
     @property
     def history(self) -> int:
         """W, how many observations of an episode an input holds: the model's attribute of that name, or 1."""

@@ -80,9 +80,9 @@ class Hypermodel(WeightSpace):
                 f"got noise={noise} and perturbation={perturbation}, wanted one of them zero: both stand for the same "
                 "observation noise, set posterior.noise=0 or posterior.perturbation=0"
             )
-        self.network, self.index_dim, self.draws = network, index_dim, draws
-        self.weight_scale, self.perturbation, self.likelihood = weight_scale, perturbation, likelihood
-        self.register_buffer("beta", prior_scale * likelihood.moved(network.outputs))
+        self.network, self.index_dim, self.draws, self.likelihood = network, index_dim, draws, likelihood
+        self.prior_scale, self.weight_scale, self.perturbation = prior_scale, weight_scale, perturbation
+        self.register_buffer("beta", prior_scale * likelihood.prior_mask(network.outputs))
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         shape = (network.head_outputs, network.features_out + 1)
         self.phi = nn.Parameter(network.init()[: network.body_size])
@@ -92,6 +92,9 @@ class Hypermodel(WeightSpace):
         self.prior = network.prior(network.outputs * index_dim)
         self.register_buffer("prior_theta", self.prior.init_prior())
         self.optimizer = optimizer(list(self.parameters()))
+
+    def extra_repr(self) -> str:
+        return f"index_dim={self.index_dim}, prior_scale={self.prior_scale}"
 
     # --- index -------------------------------------------------------------------------------------------------
 

@@ -103,6 +103,9 @@ class LaplaceApproximation(WeightSpace):
         """The covariance's diagonal [C] and log-determinant, 0-d."""
         raise NotImplementedError
 
+    def extra_repr(self) -> str:
+        return f"{self.network.size - self.first:,} random, prior={self.prior}, temperature={float(self.temperature):g}"
+
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:

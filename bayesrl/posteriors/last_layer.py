@@ -21,7 +21,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.distributions import kl_divergence
 
-from bayesrl.likelihoods import Gaussian, LearnedGaussian, Likelihood, unchecked_student_t
+from bayesrl.likelihoods import Gaussian, LearnedGaussian, Likelihood
+from bayesrl.likelihoods.student_t import unchecked_student_t
 from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors.laplace import inverse_root
@@ -102,6 +103,9 @@ class LastLayer(WeightSpace):
     def noise(self) -> InverseGamma | None:
         """What is known of sigma_k where it is learned."""
         return self.likelihood if isinstance(self.likelihood, InverseGamma) else None
+
+    def extra_repr(self) -> str:
+        return f"{self.m.numel():,} random, temperature={float(self.temperature):g}"
 
     # --- index -------------------------------------------------------------------------------------------------
 
@@ -227,6 +231,9 @@ class InverseGamma(Likelihood):
         prior = torch.tensor([confidence / 2, confidence / 2 * sigma**2])
         self.register_buffer("prior", prior)
         self.a, self.b = (nn.Parameter(value.repeat(outputs), requires_grad=False) for value in prior)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.a)} outputs"
 
     def forward(self, out: Tensor, action: Tensor | None = None) -> dist.TorchDistribution:
         a, b = (self.a, self.b) if action is None else (self.a[action], self.b[action])

@@ -67,6 +67,9 @@ class NUTS(Posterior):
         noise = torch.randn(chains * samples, network.size)
         self.theta = nn.Parameter(self.prior.loc + self.prior.std() * noise, requires_grad=False)
 
+    def extra_repr(self) -> str:
+        return f"chains={self.shape[0]}, samples={self.shape[1]}, prior={self.prior}, temperature={self.temperature:g}"
+
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:

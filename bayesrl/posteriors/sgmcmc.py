@@ -231,6 +231,10 @@ class SGMCMC(WeightSpace):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         others = [p for p in self.parameters() if p is not self.theta]
         self.optimizer = optimizer([{"params": [self.theta]}, {"params": others, "noise": 0.0}])
+        self.dynamics = type(self.optimizer).__name__  # a snapshot has no optimizer
+
+    def extra_repr(self) -> str:
+        return f"{self.dynamics}, slots={self.slots}, prior={self.prior}, temperature={float(self.temperature):g}"
 
     # --- index -------------------------------------------------------------------------------------------------
 

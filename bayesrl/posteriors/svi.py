@@ -184,6 +184,9 @@ class Variational(WeightSpace):
         loc, std = self.prior.loc[self.first :], self.prior.std()[self.first :]
         return dist.Normal(loc, std, validate_args=False).to_event(1)
 
+    def extra_repr(self) -> str:
+        return f"{len(self.mu) - self.first:,} random, prior={self.prior}, temperature={float(self.temperature):g}"
+
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:

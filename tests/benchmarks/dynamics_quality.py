@@ -115,7 +115,7 @@ def main() -> None:
                 g = torch.Generator().manual_seed(seed)
                 steps, test, outside = episodes(N // 200, g), episodes(5, g), box(1000, g)
                 torch.manual_seed(seed)
-                likelihood = WithFlag(Heteroscedastic(most=1.0, beta=0.5))
+                likelihood = WithFlag(Heteroscedastic(max_sigma=1.0, beta=0.5))
                 (width,), outputs = signature(SPEC)
                 network = mlp((width,), outputs, size=2, hidden=[64, 64], activation=torch.nn.SiLU)
                 dynamics = Dynamics(SPEC, MODELS[name](network, likelihood))
