@@ -16,32 +16,36 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.error import DependencyNotInstalled
+from gymnasium.vector import VectorEnv
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from tqdm import tqdm
 
 from bayesrl.deployment.policy import Policy
 from bayesrl.envs.checker.check import check as check_env
 from bayesrl.envs.errors import EnvError
 from bayesrl.envs.vector.make import make
-from bayesrl.envs.vector.single import single
+from bayesrl.envs.vector.single import EnvId, single
 from bayesrl.envs.vector.tensor_env import TensorEnv
 from bayesrl.envs.vector.worker import WorkerError
 from bayesrl.envs.wrappers import Wrapped
 from bayesrl.experiment import config as cfg
 from bayesrl.experiment import run_directory
 from bayesrl.experiment.config import ConfigError
+from bayesrl.experiment.objects import LATER, NO_OBJECTS, EnvInstance, Objects, given_in_python, is_callable, realize
 from bayesrl.experiment.signatures import only_accepted
 from bayesrl.posteriors import Posterior
 from bayesrl.rl.agent import Agent
 from bayesrl.rl.types import EnvSpec
+from bayesrl.training.callbacks import Callback, CallbackList
 from bayesrl.training.checkpoint import CheckpointError, Checkpoints
 from bayesrl.training.device_vector_env import DeviceVectorEnvAdapter
 from bayesrl.training.logger import Logger
 from bayesrl.training.loop import DivergedError, TrainingLoop
 from bayesrl.training.monitor import Monitor
+from bayesrl.training.progress import printer
+from bayesrl.training.rng import preserved_rng
 from bayesrl.training.rollout import Rollout
 from bayesrl.training.rules import Intervals, SolveRule, StopRule
 from bayesrl.training.tags import layout
@@ -53,56 +57,42 @@ TOLD = (
 )  # fmt: skip
 
 
-def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> TrainingLoop:
-    """Every part of a run, at its beginning, or where its newest checkpoint left it."""
+def build(
+    config: DictConfig, run_dir: Path, resuming: bool = False, objects: Objects = NO_OBJECTS, show: bool = True
+) -> TrainingLoop:
+    """Build every part of a run, at its beginning, or where its newest checkpoint left it.
+
+    Arguments:
+        config: checked; `env.vectorization` and `capture` become what was chosen.
+        run_dir: directory of the run, held by this process.
+        resuming: whether the run has begun before.
+        objects: what takes the place of parts of the configuration, by group.
+        show: whether progress bars and lines are printed.
+    """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed)
     random.seed(config.seed)
     device = find_device(config.device)
-    discount = config.agent.get("discount", 1.0)
+    discount = float(getattr(objects.get("agent"), "discount", config.agent.get("discount", 1.0)))
     envs, config.env.vectorization = environments(
-        config, config.env.num_envs, config.env.vectorization, discount, device
+        config, config.env.num_envs, config.env.vectorization, discount, device, objects
     )
-    wrapped = environment(config)
-    if isinstance(wrapped, Wrapped) and wrapped.passes_over(config.env.num_envs, plain(config.env.kwargs)):
-        warn(
-            f"{config.env.id} has a vector version of its own, which env.wrappers keep out, as a wrapper is of one "
-            f"environment: {config.env.vectorization} it is, and slower"
-        )
-    between = 0 < config.eval.every <= config.steps
-    episodes = config.eval.episodes if between else config.eval.final_episodes
-    test_envs = evaluation_environments(config, 100 if config.solve else min(10, episodes), device)
-    agent = build_agent(config, envs.spec, device)
-    overlap = None if config.workers.overlap == "auto" else config.workers.overlap
-    if overlap and config.env.vectorization != "async":
-        raise ConfigError(
-            [
-                f"got workers.overlap=true with env.vectorization={config.env.vectorization}, wanted environments in "
-                "workers: set env.vectorization=async"
-            ]
-        )
-    rollout = Rollout(agent, envs, config.replay_ratio, overlap)
+    _warn_of_wrappers(config, objects)
+    test_envs = _test_environments(config, envs, device, objects)
+    agent = build_agent(config, envs.spec, device, objects=objects)
+    rollout = Rollout(agent, envs, config.replay_ratio, _overlap(config))
     checkpoints = Checkpoints(run_dir, config.checkpoint.keep)
-    state = None
-    if resuming and checkpoints.steps():
-        state = checkpoints.load(agent.replay, warn)
-        if config.steps <= state["step"] - config.env.num_envs and not config.solve:
-            raise ConfigError(
-                [f"got steps={config.steps}, wanted {state['step']} or more, which {run_dir} has: steps is the total"]
-            )
-        checkpoints.forget_after(state["step"])
-    elif resuming:
-        warn(f"{run_dir} has no checkpoint yet: beginning anew")
+    state = _resumed(config, run_dir, agent, checkpoints) if resuming else None
     step = 0 if state is None else state["step"]
-    config.capture = captured(config, agent, envs, step)
+    config.capture = captured(config, agent, envs, step, printer(show))
     run_directory.describe(run_dir, config, envs, step)
     worlds = hasattr(agent, "dynamics")
     charts = layout(not worlds, worlds or bool(config.get("imagination")))
     pending = bool(state and state["run"].get("pending"))  # the row of that moment is written anew
     logger = Logger(run_dir, step - pending if resuming else None, charts)
     logger.begin(cfg.settings(config))
-    run = TrainingLoop(
+    loop = TrainingLoop(
         run_dir,
         rollout,
         test_envs,
@@ -120,14 +110,62 @@ def build(config: DictConfig, run_dir: Path, resuming: bool = False) -> Training
         config.seed,
         StopRule(config.stop.seconds, config.stop["return"]),
         SolveRule(**config.solve) if config.solve else None,
+        CallbackList(build_callbacks(config, objects)),
+        show,
     )
     torch.manual_seed(config.seed)
     if state is not None:
-        run.resume(state)
-    return run
+        loop.resume(state)
+    return loop
 
 
-def captured(config: DictConfig, agent: Agent, envs: VectorEnvAdapter, step: int) -> bool | str:
+def _resumed(config: DictConfig, run_dir: Path, agent: Agent, checkpoints: Checkpoints) -> dict | None:
+    """Return the newest checkpoint, with the agent's replay filled as it was then; None where there is none yet."""
+    if not checkpoints.steps():
+        warn(f"{run_dir} has no checkpoint yet: beginning anew")
+        return None
+    state = checkpoints.load(agent.replay, warn)
+    if config.steps <= state["step"] - config.env.num_envs and not config.solve:
+        raise ConfigError(
+            [f"got steps={config.steps}, wanted {state['step']} or more, which {run_dir} has: steps is the total"]
+        )
+    checkpoints.forget_after(state["step"])
+    return state
+
+
+def _overlap(config: DictConfig) -> bool | None:
+    """Return whether learning goes on while environments step; None where that is measured."""
+    overlap = None if config.workers.overlap == "auto" else config.workers.overlap
+    if overlap and config.env.vectorization != "async":
+        raise ConfigError(
+            [
+                f"got workers.overlap=true with env.vectorization={config.env.vectorization}, wanted environments in "
+                "workers: set env.vectorization=async"
+            ]
+        )
+    return overlap
+
+
+def _warn_of_wrappers(config: DictConfig, objects: Objects) -> None:
+    wrapped = environment(config, objects)
+    if isinstance(wrapped, Wrapped) and wrapped.passes_over(config.env.num_envs, plain(config.env.kwargs)):
+        warn(
+            f"{config.env.id} has a vector version of its own, which env.wrappers keep out, as a wrapper is of one "
+            f"environment: {config.env.vectorization} it is, and slower"
+        )
+
+
+def build_callbacks(config: DictConfig, objects: Objects = NO_OBJECTS) -> list[Callback]:
+    """Return the callbacks that were given, or else those that a configuration names."""
+    if "callbacks" in objects:
+        return objects["callbacks"]
+    with _building("callback"):
+        return [instantiate(node, _convert_="all") for node in cfg.callbacks(config)]
+
+
+def captured(
+    config: DictConfig, agent: Agent, envs: VectorEnvAdapter, step: int, say: Callable[[str], None]
+) -> bool | str:
     """Compile updates, acting and steps on the device, as wished or where it pays; what `capture` then is."""
     if config.capture is False:
         return False
@@ -138,51 +176,82 @@ def captured(config: DictConfig, agent: Agent, envs: VectorEnvAdapter, step: int
     steps = math.inf if config.solve else config.steps - step  # a run until solved has no known length
     wished = {True: (math.inf, math.inf), "update": (math.inf, 0)}
     calls = wished.get(config.capture, (steps * config.replay_ratio, steps / envs.env.num_envs))
-    update, acting = agent.capture(*calls, say=tqdm.write)
+    update, acting = agent.capture(*calls, say=say)
     if update and isinstance(envs, DeviceVectorEnvAdapter):
         envs.capture()
     return acting or ("update" if update else False)
 
 
-def build_agent(config: DictConfig, spec: EnvSpec, device: torch.device, memory: bool = True) -> Agent:
-    """The agent of a configuration, on its device, not trained; without `memory` its replay holds next to nothing."""
+def build_agent(
+    config: DictConfig, spec: EnvSpec, device: torch.device, memory: bool = True, objects: Objects = NO_OBJECTS
+) -> Agent:
+    """Build the agent of a configuration, on its device, not trained.
+
+    Arguments:
+        memory: whether its replay is as large as configured; else it holds next to nothing.
+        objects: what takes the place of parts of the configuration, by group.
+    """
+    target = objects.get("agent", config.agent["_target_"])
+    if "agent" in objects and not is_callable(target):
+        return target.to(device) if isinstance(target, nn.Module) else target
     parts: dict[str, Any] = {"spec": spec}
-    if "posterior" in only_accepted(config.agent["_target_"], {"posterior": None}):
+    if "posterior" in only_accepted(target, {"posterior": None}):
         with _building("agent"):
             # Of Q-functions, unless the agent says what its posterior is over.
-            signature = getattr(get_object(config.agent["_target_"]), "signature", None)
+            kind = get_object(target) if isinstance(target, str) else target
+            signature = getattr(kind.func if isinstance(kind, partial) else kind, "signature", None)
             shape, outputs = signature(spec) if signature else (spec.shape, spec.actions)
-        parts["posterior"] = build_posterior(config, spec, shape, outputs, device)
+        parts["posterior"] = build_posterior(config, spec, shape, outputs, device, objects=objects)
         if not memory:
             parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
     for name in ("exploration", "tracking"):
         with _building(name, config[name]):
-            parts[name] = instantiate(config[name], _convert_="all").to(device)
+            parts[name] = _part(name, config[name], objects).to(device)
     with _building("planner", config.planner):
-        parts["planner"] = instantiate(config.planner, _convert_="all")
-    if config.get("imagination"):
+        parts["planner"] = _part("planner", config.planner, objects)
+    if "imagination" in objects:
+        parts["imagination"] = objects["imagination"]
+    elif config.get("imagination"):
         parts["imagination"] = build_imagination(config, spec, device)
     with _building("agent", config.agent):
-        agent = instantiate(config.agent, _convert_="all", **only_accepted(config.agent["_target_"], parts))
+        accepted = only_accepted(target, parts)
+        agent = target(**accepted) if "agent" in objects else instantiate(config.agent, _convert_="all", **accepted)
         return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
 
 
 def build_posterior(
-    config: DictConfig, spec: EnvSpec, shape: tuple[int, ...], outputs: int, device: torch.device, prefix: str = ""
+    config: DictConfig,
+    spec: EnvSpec,
+    shape: tuple[int, ...],
+    outputs: int,
+    device: torch.device,
+    prefix: str = "",
+    objects: Objects = NO_OBJECTS,
 ) -> Posterior:
-    """The posterior of a configuration over functions from `shape` to `outputs`, with its network and likelihood.
+    """Build the posterior of a configuration over functions from `shape` to `outputs`, its network and likelihood.
 
     Arguments:
         prefix: what the names of its settings begin with.
+        objects: what takes the place of parts of the configuration, by group.
     """
+    if "posterior" in objects and not is_callable(objects["posterior"]):
+        return objects["posterior"].to(device)
     with _building(f"{prefix}likelihood", config.likelihood):
-        likelihood = instantiate(config.likelihood, _convert_="all")
+        likelihood = _part("likelihood", config.likelihood, objects)
     with _building(f"{prefix}network", config.network):
-        network = instantiate(config.network, _convert_="all")(
-            shape, outputs, categories=spec.categories, size=likelihood.size
-        )
+        network = _part("network", config.network, objects)
+        if is_callable(network):
+            network = network(shape, outputs, categories=spec.categories, size=likelihood.size)
     with _building(f"{prefix}posterior", config.posterior):
-        return instantiate(config.posterior, _convert_="all")(network, likelihood=likelihood).to(device)
+        build = objects.get("posterior") or instantiate(config.posterior, _convert_="all")
+        return build(network, likelihood=likelihood).to(device)
+
+
+def _part(name: str, node: Any, objects: Objects) -> Any:
+    """Return the object that was given for a group, or else what its node builds."""
+    if name not in objects:
+        return instantiate(node, _convert_="all")
+    return objects[name] if name in LATER else realize(objects[name])
 
 
 def build_imagination(config: DictConfig, spec: EnvSpec, device: torch.device) -> Callable[..., Experience]:
@@ -222,48 +291,78 @@ def _building(name: str, node: Any = None) -> Iterator[None]:
         raise ConfigError([f"{got}, wanted other values of {name}.*"]) from error
 
 
-def environment(config: DictConfig) -> str | Wrapped:
-    """The environment of a configuration, as `single` and `make` take it: its id, or that inside its wrappers."""
+def environment(config: DictConfig, objects: Objects = NO_OBJECTS) -> EnvId:
+    """Return the environment of a configuration as `single` and `make` take it, inside its wrappers."""
+    env_id = objects.get("env", config.env.id)
+    if isinstance(env_id, str) and env_id.startswith("<"):
+        given_in_python(env_id.strip("<>"), "env")
     nodes = cfg.wrappers(config)
     if not nodes:
-        return config.env.id
+        return env_id
     if config.env.vectorization in ("native", "device"):
         got = f"got env.vectorization={config.env.vectorization} with env.wrappers"
         raise EnvError(f"{got}, wanted auto, sync or async, because a wrapper is of one environment")
     with _building("wrapper"):
         made = [instantiate(node, _partial_=True, _convert_="all") for node in nodes]
-    return Wrapped(config.env.id, made, list(config.env.imports))
+    return Wrapped(env_id, made, list(config.env.imports))
 
 
 def environments(
-    config: DictConfig, num_envs: int, vectorization: str, discount: float, device: torch.device
+    config: DictConfig,
+    num_envs: int,
+    vectorization: str,
+    discount: float,
+    device: torch.device,
+    objects: Objects = NO_OBJECTS,
 ) -> tuple[VectorEnvAdapter, str]:
-    """Vectorised environments of a configuration, begun, and the vectorisation chosen."""
+    """Return the vectorized environments of a configuration, begun, and the vectorization chosen."""
     vectorized, chosen = make(
-        environment(config),
+        environment(config, objects),
         num_envs,
         plain(config.env.kwargs),
         list(config.env.imports),
-        vectorization,
+        "sync" if isinstance(objects.get("env"), EnvInstance) else vectorization,
         device,
         config.workers.timeout,
         config.workers.restarts,
     )
+    return _adapter(vectorized, discount, device, config.seed), chosen
+
+
+def _adapter(vectorized: VectorEnv, discount: float, device: torch.device, seed: int) -> VectorEnvAdapter:
     envs: VectorEnvAdapter
     if isinstance(vectorized, TensorEnv):
         # The curves are means over 100 episodes, and evaluations play in at most 100 environments.
         envs = DeviceVectorEnvAdapter(vectorized, discount, told=100)
     else:
         envs = VectorEnvAdapter(vectorized, discount, device)
-    envs.reset(seed=config.seed)
-    return envs, chosen
+    envs.reset(seed=seed)
+    return envs
 
 
-def evaluation_environments(config: DictConfig, num_envs: int, device: torch.device) -> VectorEnvAdapter:
-    """Environments for evaluation, vectorised as those of training are, in no more workers than these."""
+def evaluation_environments(
+    config: DictConfig, num_envs: int, device: torch.device, objects: Objects = NO_OBJECTS
+) -> VectorEnvAdapter:
+    """Return environments for evaluation, vectorized as those of training are, in no more workers than these."""
+    if "eval_env" in objects:
+        given = objects["eval_env"]
+        alone = isinstance(given, EnvInstance)
+        vectorized, _ = make(given, 1 if alone else num_envs, vectorization="sync" if alone else "auto", device=device)
+        return _adapter(vectorized, 1.0, device, config.seed)
     if config.env.vectorization == "async":
         num_envs = min(num_envs, config.env.num_envs)
-    return environments(config, num_envs, config.env.vectorization, 1.0, device)[0]
+    return environments(config, num_envs, config.env.vectorization, 1.0, device, objects)[0]
+
+
+def _test_environments(
+    config: DictConfig, envs: VectorEnvAdapter, device: torch.device, objects: Objects
+) -> VectorEnvAdapter:
+    """Return the environments of a run's evaluations: the one that it trains in where that is all there is."""
+    if isinstance(objects.get("env"), EnvInstance) and "eval_env" not in objects:
+        return VectorEnvAdapter(envs.env, 1.0, device)
+    between = 0 < config.eval.every <= config.steps
+    episodes = config.eval.episodes if between else config.eval.final_episodes
+    return evaluation_environments(config, 100 if config.solve else min(10, episodes), device, objects)
 
 
 def find_device(name: str) -> torch.device:
@@ -306,8 +405,8 @@ def trained(
     return config, agent, envs, state["step"]
 
 
-def policy(run_dir: Path, device: str = "cpu") -> Policy:
-    """The policy of a run at its newest checkpoint; builds no environment and no memory.
+def policy(run_dir: Path, device: str = "cpu", objects: Objects = NO_OBJECTS) -> Policy:
+    """Return the policy of a run at its newest checkpoint; builds no environment and no memory.
 
     Raises:
         CheckpointError: no run of bayesrl.train, or one whose files are missing or cut short.
@@ -315,7 +414,8 @@ def policy(run_dir: Path, device: str = "cpu") -> Policy:
     """
     config, found = run_directory.stored(run_dir), find_device(device)
     spec, observations, actions = run_directory.described(run_dir)
-    agent = build_agent(config, spec, found, memory=False)
+    with preserved_rng():
+        agent = build_agent(config, spec, found, memory=False, objects=objects)
     agent.load_state_dict(run_directory.checkpoints(run_dir, warn).load(None, warn)["agent"])
     return Policy(agent, spec, observations, actions)
 
@@ -346,16 +446,33 @@ def _device_problems(config: DictConfig) -> list[str]:
     return []
 
 
-def _environment_problems(config: DictConfig) -> list[str]:
+def _environment_problems(config: DictConfig, objects: Objects = NO_OBJECTS) -> list[str]:
     try:
-        with contextlib.closing(single(environment(config), plain(config.env.kwargs), list(config.env.imports))) as env:
+        kwargs, imports = plain(config.env.kwargs), list(config.env.imports)
+        with contextlib.closing(single(environment(config, objects), kwargs, imports)) as env:
             check_env(env)
-    except EnvError as error:
+    except (EnvError, ConfigError) as error:
         return [str(error)]
+    if "eval_env" not in objects:
+        return []
+    try:
+        with contextlib.closing(single(objects["eval_env"])) as test_env:
+            check_env(test_env)
+            for name in ("observation_space", "action_space"):
+                got, wanted = getattr(test_env, name), getattr(env, name)
+                if got != wanted:
+                    return [f"got eval_env with {name} {got}, wanted that of env, {wanted}: give one of the same kind"]
+    except EnvError as error:
+        return [f"eval_env: {error}"]
     return []
 
 
 CHECKS = (_device_problems, _environment_problems)  # of a sound configuration
+
+
+def checks(objects: Objects) -> tuple[cfg.Check, ...]:
+    """Return the checks of a configuration in which `objects` take the place of some parts."""
+    return (_device_problems, partial(_environment_problems, objects=objects))
 
 
 def warn(text: str) -> None:

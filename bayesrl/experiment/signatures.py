@@ -10,7 +10,7 @@ import inspect
 import logging
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.utils import get_object
@@ -90,9 +90,9 @@ def _missing(path: str, where: str) -> str:
     return unknown(f"{where}={path}", f"a name of {module}", name, own)
 
 
-def only_accepted(target: str, parts: dict[str, Any]) -> dict[str, Any]:
-    """Those of `parts` that the target takes, a class whose `__init__` ends in **others also what its bases take."""
-    found = get_object(target)
+def only_accepted(target: str | Callable, parts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the target takes of `parts`; where its `__init__` ends in **others, what its bases take too."""
+    found = get_object(target) if isinstance(target, str) else target
     names: set[str] = set()
     for one in inspect.getmro(found) if inspect.isclass(found) else (functools.partial(found),):
         parameters = inspect.signature(one).parameters

@@ -24,11 +24,11 @@ from bayesrl.training.evaluation import Evaluation, Recording, evaluate
 from bayesrl.training.logger import Logger
 from bayesrl.training.monitor import Monitor
 from bayesrl.training.progress import printer, progress_bar
-from bayesrl.training.rng import restore_rng, rng_state
+from bayesrl.training.rng import preserved_rng
 from bayesrl.training.rollout import Rollout
 from bayesrl.training.rules import Intervals, SolveRule, StopRule
 from bayesrl.training.signals import Interrupted, interruptible
-from bayesrl.training.state import loop_state, restore_loop
+from bayesrl.training.state import restore_training, training_state
 from bayesrl.training.vector_env import VectorEnvAdapter
 
 
@@ -240,22 +240,12 @@ class TrainingLoop:
 
     def _evaluate(self, episodes: int, seed: int, tick: Callable[[int], None]) -> Evaluation:
         """Play test episodes; environments that use global generators change nothing of training either."""
-        before = rng_state()
-        try:
-            with self._reporting(self.test_envs), self.rollout.clock("evaluate"):
-                result = evaluate(self.rollout.agent, self.test_envs, episodes, seed, tick=tick)
-        except Interrupted:
-            self._begin_episode(seed)
-            raise
-        finally:
-            restore_rng(before)
-        self._begin_episode(seed)
-        return result
-
-    def _begin_episode(self, seed: int) -> None:
-        """Begin a training episode after an evaluation in the same environment."""
-        if self.shared:
-            self.rollout.envs.reset(seed=(seed + 1) % 2**31)
+        with preserved_rng(), self._reporting(self.test_envs), self.rollout.clock("evaluate"):
+            try:
+                return evaluate(self.rollout.agent, self.test_envs, episodes, seed, tick=tick)
+            finally:
+                if self.shared:  # a training episode begins in the environment that was played in
+                    self.rollout.envs.reset(seed=(seed + 1) % 2**31)
 
     def _last(self) -> Evaluation | None:
         """Play the final evaluation, with a bar of its own; None where a signal has ended training, or ends this."""
@@ -330,14 +320,32 @@ class TrainingLoop:
         if step == self.saved_at:
             return
         self._check_finite()
-        self.checkpoints.save(step, loop_state(self, environments), self.rollout.agent.replay)
+        run = {
+            "seconds": self.seconds,
+            "solved_at": self.solved_at,
+            "cuts": self.cuts,
+            "pending": self.pending,
+            "postponed": sorted(self.postponed),
+            "info": self.rollout.info,
+            "callbacks": self.callbacks.state_dict(),
+        }
+        state = training_state(self.rollout, self.monitor, run, environments)
+        self.checkpoints.save(step, state, self.rollout.agent.replay)
         self.saved_at = step
         if notify:
             self._call("on_checkpoint", CheckpointContext, path=self.checkpoints.path(step))
 
     def resume(self, state: dict) -> None:
         """Put back a checkpoint, beside the replay."""
-        restore_loop(self, state)
+        run = state["run"]
+        self.seconds, self.solved_at, self.cuts = run["seconds"], run["solved_at"], run["cuts"]
+        self.pending, self.postponed = run["pending"], set(run["postponed"])
+        self.callbacks.load_state_dict(run["callbacks"])
+        self.saved_at = state["step"]
+        if state["envs"]["env"] is None:
+            self.say("the environments' state could not be saved: new episodes begin")
+            self.cuts = [*self.cuts, state["replay_rows"] - 1]
+        restore_training(self.rollout, self.monitor, state, self.cuts)
 
     def _finish(self) -> dict:
         rollout = self.rollout

@@ -1,0 +1,154 @@
+"""Callbacks see what happens when it happens, may end a run, and lose nothing where they fail."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import bayesrl
+from bayesrl.train import main
+from bayesrl.training.callbacks import EvaluationContext
+from bayesrl.training.evaluation import Evaluation
+from support.python_api import SETTINGS, WORDS
+from support.runs import TINY, metrics
+
+HOOKS = ("on_step", "on_episode", "on_evaluation", "on_checkpoint")
+
+
+class Recorder(bayesrl.Callback):
+    """Keeps every context; stops at, or fails at, the first of a hook's that comes at `at` steps or later."""
+
+    def __init__(self, hook: str = "", at: int = 0, fails: bool = False) -> None:
+        self.hook, self.at, self.fails, self.closed = hook, at, fails, 0
+        self.seen = {name: [] for name in HOOKS}
+
+    def _see(self, name: str, context) -> bool | None:
+        self.seen[name].append(context)
+        if name == self.hook and context.steps >= self.at:
+            if self.fails:
+                raise KeyError("lost")
+            return False
+        return None
+
+    def on_step(self, context):
+        return self._see("on_step", context)
+
+    def on_episode(self, context):
+        return self._see("on_episode", context)
+
+    def on_evaluation(self, context):
+        return self._see("on_evaluation", context)
+
+    def on_checkpoint(self, context):
+        return self._see("on_checkpoint", context)
+
+    def close(self):
+        self.closed += 1
+
+
+def train(run_dir: Path, *callbacks: bayesrl.Callback, **named) -> bayesrl.Result:
+    made = bayesrl.Trainer("CartPole-v1", settings=SETTINGS, run_dir=run_dir, callbacks=callbacks, **(WORDS | named))
+    return made.train(progress=False)
+
+
+def test_everything_is_seen_and_nothing_is_changed(tmp_path: Path) -> None:
+    recorder = Recorder()
+    result = train(tmp_path / "watched", recorder)
+    train(tmp_path / "alone")
+    assert metrics(tmp_path / "watched") == metrics(tmp_path / "alone")
+    steps = {name: [context.steps for context in seen] for name, seen in recorder.seen.items()}
+    assert sorted(set(steps["on_step"])) == [*range(1, 401)]
+    assert steps["on_checkpoint"] == [200, 400] and steps["on_evaluation"] == [200, 400, 400]  # the last is final
+    assert len(steps["on_episode"]) == result.summary["episodes"]
+    returns = [context.episode.ret for context in recorder.seen["on_episode"]]
+    assert sum(returns[-100:]) / len(returns[-100:]) == result.metrics["rollout/ep_rew_mean"].values[-1]
+    first = recorder.seen["on_evaluation"][0]
+    assert first.metrics["eval/mean_reward"] == first.evaluation.mean == result.metrics["eval/mean_reward"].values[0]
+    assert recorder.seen["on_step"][0].metrics == {} and recorder.seen["on_checkpoint"][0].path.exists()
+    assert first.agent is recorder.seen["on_step"][0].agent and recorder.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("hook", "steps"), [("on_step", 150), ("on_episode", 150), ("on_evaluation", 200), ("on_checkpoint", 200)]
+)
+def test_any_of_them_ends_the_run(hook: str, steps: int, tmp_path: Path) -> None:
+    recorder = Recorder(hook, at=150)
+    result = train(tmp_path / "run", recorder)
+    assert result.summary["stopped_by"] == "Recorder" and result.summary["eval_return_mean"] is not None
+    assert recorder.seen[hook][-1 if hook != "on_evaluation" else 0].steps == result.summary["steps"] >= steps
+    assert result.summary["steps"] < 400 and result.interrupted is None
+    assert (
+        bayesrl.Trainer.resume(tmp_path / "run", callbacks=[Recorder()]).train(progress=False).summary["steps"] == 400
+    )
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_where_one_fails_the_run_is_saved_and_the_error_reaches_the_caller(hook: str, tmp_path: Path) -> None:
+    recorder = Recorder(hook, at=150, fails=True)
+    with pytest.raises(KeyError, match="lost") as caught:
+        train(tmp_path / "run", recorder)
+    steps = recorder.seen[hook][-1].steps
+    assert f"saved at {steps:,} transitions" in caught.value.__notes__[0] and recorder.closed == 1
+    assert (tmp_path / "run" / "checkpoints" / f"{steps:012d}.pt").exists()
+    bayesrl.Trainer.resume(tmp_path / "run", callbacks=[Recorder()]).train(progress=False)
+    train(tmp_path / "whole")
+    assert metrics(tmp_path / "run")[-1] == metrics(tmp_path / "whole")[-1]
+
+
+def evaluated(*means: float) -> list[EvaluationContext]:
+    class Given(Evaluation):
+        mean = 0.0
+
+    contexts = []
+    for mean in means:
+        given = Given(returns=[mean], lengths=[1])
+        given.mean = mean
+        contexts.append(EvaluationContext(Path(), 0, 0, 0, None, {}, evaluation=given))
+    return contexts
+
+
+@pytest.mark.parametrize(
+    ("patience", "min_delta", "means", "goes_on"),
+    [
+        (1, 0.0, (1, 2, 2), (True, True, False)),
+        (2, 0.0, (1, 0, 2, 1, 2), (True, True, True, True, False)),
+        (2, 1.0, (1, 1.5, 2.5, 3.5, 3), (True, True, True, True, False)),
+        (1, 0.0, (-math.inf,), (False,)),
+    ],
+)
+def test_early_stopping_counts_evaluations_without_improvement(patience, min_delta, means, goes_on) -> None:
+    stopping = bayesrl.EarlyStopping(patience, min_delta)
+    assert tuple(stopping.on_evaluation(context) for context in evaluated(*means)) == goes_on
+
+
+def test_early_stopping_goes_on_where_it_was(tmp_path: Path) -> None:
+    first, second = bayesrl.EarlyStopping(3), bayesrl.EarlyStopping(3)
+    for context in evaluated(5, 4):
+        first.on_evaluation(context)
+    second.load_state_dict(first.state_dict())
+    assert (second.best, second.waited) == (5, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"patience": 0}, {"min_delta": -1.0}])
+def test_early_stopping_that_cannot_be(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=f"got {next(iter(wrong))}="):
+        bayesrl.EarlyStopping(**wrong)
+
+
+def test_the_command_uses_them_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    stopping = "{_target_: bayesrl.training.callbacks.EarlyStopping, patience: 1, min_delta: 1e9}"
+    words = [*TINY, "capture=false", "seed=5", "steps=1000", f"run_dir={tmp_path / 'run'}"]
+    assert main([*words, f"callbacks=[{stopping}]"]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["steps"], result["stopped_by"]) == (400, "EarlyStopping")
+    # What Python is given is stored likewise, since it is named by its class and settings alone.
+    train(tmp_path / "python", bayesrl.EarlyStopping(patience=1, min_delta=1e9), steps=1000)
+    assert metrics(tmp_path / "python") == metrics(tmp_path / "run")
+    stored = [bayesrl.Result(tmp_path / name).config["callbacks"] for name in ("python", "run")]
+    assert stored[0] == stored[1]
+    capsys.readouterr()
+    assert main([*words, "callbacks=[{_target_: bayesrl.training.callbacks.EarlyStopping, patients: 3}]"]) == 2
+    assert "did you mean patience" in capsys.readouterr().err
+    assert main([*words, "callbacks=[3]"]) == 2
+    assert "got callbacks[0]=3, wanted a _target_" in capsys.readouterr().err
