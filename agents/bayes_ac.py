@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from bayesrl.compilation.capture import capture
 from bayesrl.posteriors import Batch, Learner, Posterior
-from bayesrl.rl.normalization import Scaling
+from bayesrl.rl.normalization import Normalizer
 from bayesrl.rl.policies import Actors
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.td import Polyak, bellman
 from bayesrl.rl.types import EnvSpec, Forecast, Transition
 from bayesrl.world_models.imagination import Experience
@@ -52,8 +52,8 @@ class BayesAC(nn.Module):
         posterior: over functions from a scaled observation and an action, [B, D + A], to a scaled value, [B, 1].
         draws: K, each with a policy of its own; as many as the posterior teaches at once by default.
         actors: (shape, A, K) -> the policies.
-        tracking: how the targets follow.
-        scaling: of observations and returns; made from the spec by default.
+        target_update: how the targets follow.
+        normalizer: of observations and returns; made from the spec by default.
         imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
         noise: standard deviation of what is added to actions, to explore with and to smooth targets (there twice, and
             clipped at 2.5 of its own: Fujimoto et al., 2018).
@@ -74,8 +74,8 @@ class BayesAC(nn.Module):
         posterior: Learner,
         draws: int | None = None,
         actors: Callable[..., Actors] = Actors,
-        tracking: nn.Module | None = None,
-        scaling: Scaling | None = None,
+        target_update: nn.Module | None = None,
+        normalizer: Normalizer | None = None,
         imagination: Callable[..., Experience] | None = None,
         noise: float = 0.1,
         discount: float = 0.99,
@@ -93,9 +93,12 @@ class BayesAC(nn.Module):
         K = posterior.draws if draws is None else draws
         self.actors = actors(spec.shape, spec.actions, K).to(device)
         self.target_actors = self.actors.snapshot()
-        self.tracking, self.scaling = tracking or Polyak(), scaling or Scaling(spec, discount).to(device)
+        self.target_update, self.normalizer = (
+            target_update or Polyak(),
+            normalizer or Normalizer(spec, discount).to(device),
+        )
         self.experience = imagination(spec, posterior, n_step, discount) if imagination else Experience()
-        self.replay = Replay(spec, self.experience.tags(posterior, 1), capacity, n_step, discount, device)
+        self.replay = ReplayBuffer(spec, self.experience.tags(posterior, 1), capacity, n_step, discount, device)
         self.register_buffer("z", posterior.index(K))
         self.register_buffer("held", torch.zeros(spec.num_envs, dtype=torch.int64, device=device))
         self.spec, self.noise, self.batch_size = spec, noise, batch_size
@@ -114,7 +117,7 @@ class BayesAC(nn.Module):
 
     def perturbed(self, k: Tensor, obs: Tensor) -> Tensor:
         """Action of policy k[i] at observation i with noise, [E, A]."""
-        action = self.actors.paired(k, self.scaling.obs(obs))
+        action = self.actors.paired(k, self.normalizer.obs(obs))
         return (action + self.noise * torch.randn_like(action)).clamp(-1, 1)
 
     def follow(self, n: int) -> Callable[[Tensor], Tensor]:
@@ -122,7 +125,7 @@ class BayesAC(nn.Module):
         return partial(self.perturbed, torch.randint(len(self.z), (n,), device=self.z.device))
 
     def observe(self, transition: Transition) -> None:
-        self.scaling.observe(transition)
+        self.normalizer.observe(transition)
         self.replay.add(transition, self.experience.tags(self.posterior, self.spec.num_envs))
 
     def ready(self) -> bool:
@@ -145,18 +148,18 @@ class BayesAC(nn.Module):
     def update(self, index: Tensor, smooth: Tensor) -> dict[str, Tensor]:
         """Teach every draw and its policy the transitions `index` [B]; noise [K, B, A]; a pure tensor function."""
         sample = self.experience.gather(self.replay, index)
-        x, x_next = self.scaling.obs(sample.obs), self.scaling.obs(sample.next_obs)
+        x, x_next = self.normalizer.obs(sample.obs), self.normalizer.obs(sample.next_obs)
         with torch.no_grad():
             action = (self.target_actors(x_next) + 2 * self.noise * smooth.clamp(-2.5, 2.5)).clamp(-1, 1)
             weight, perturbation = self.posterior.bootstrap(self.z, sample.tags)
-            y = bellman(sample.reward / self.scaling.scale, sample.discount, self.value(self.target, x_next, action))
+            y = bellman(sample.reward / self.normalizer.scale, sample.discount, self.value(self.target, x_next, action))
         batch = Batch(
             torch.cat([x, sample.action], 1), None, (y + perturbation)[..., None], weight * sample.weight, sample.size
         )
         info = self.posterior.learn(batch, self.z)
-        info["policy_value"] = self.actors.climb(lambda a: self.value(self.posterior, x, a), x) * self.scaling.scale
+        info["policy_value"] = self.actors.climb(lambda a: self.value(self.posterior, x, a), x) * self.normalizer.scale
         with torch.no_grad():
-            self.tracking(
+            self.target_update(
                 [*self.target.parameters(), self.target_actors.psi], [*self.posterior.parameters(), self.actors.psi]
             )
         return info
@@ -169,7 +172,7 @@ class BayesAC(nn.Module):
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Of the K target policies' actions the one that is best on average over the draws."""
-        x = self.scaling.obs(obs)
+        x = self.normalizer.obs(obs)
         proposed = self.target_actors(x)  # [K, B, A]
         flat = torch.cat([x.repeat(len(proposed), 1), proposed.flatten(0, 1)], 1)
         mean = self.target.expected(self.z, flat).mean(0).view(len(proposed), len(x))
@@ -178,13 +181,13 @@ class BayesAC(nn.Module):
     @torch.no_grad()
     def judge(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Of each draw at obs [B, D]: what it would do, [K, B, A], and its value of `action` [B, A], [K, B]."""
-        x = self.scaling.obs(obs)
+        x = self.normalizer.obs(obs)
         value = self.value(self.posterior, x, action.expand(len(self.z), *action.shape))
-        return self.actors(x), value * self.scaling.scale
+        return self.actors(x), value * self.normalizer.scale
 
     @torch.no_grad()
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:
         """Each draw's value of its own policy, [K, B, 1]."""
-        x = self.scaling.obs(obs)
-        q = self.value(self.posterior, x, self.actors(x))[..., None] * self.scaling.scale
+        x = self.normalizer.obs(obs)
+        q = self.value(self.posterior, x, self.actors(x))[..., None] * self.normalizer.scale
         return Forecast(q, self.posterior.kl(self.z), self.posterior.degenerate)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from bayesrl.compilation.capture import capture, preserve_state
 from bayesrl.posteriors import Batch, Learner
 from bayesrl.rl.exploration import Exploration, Thompson
-from bayesrl.rl.normalization import Scaling
+from bayesrl.rl.normalization import Normalizer
 from bayesrl.rl.observation_windows import follow
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.td import Polyak, bellman, double_q, greedy
 from bayesrl.rl.types import EnvSpec, Forecast, Transition
 from bayesrl.world_models.imagination import Experience
@@ -35,8 +35,8 @@ class BayesDQN(nn.Module):
             numbers of) scaled Q-values, [B, A].
         exploration: draws -> actions; Thompson sampling per episode by default.
         value: (online, target, mask) -> the value taught, such as `double_q`.
-        tracking: how the target follows the learner.
-        scaling: of observations and returns; made from the spec by default.
+        target_update: how the target follows the learner.
+        normalizer: of observations and returns; made from the spec by default.
         imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
         discount: gamma.
         n_step: rewards summed before bootstrapping.
@@ -56,8 +56,8 @@ class BayesDQN(nn.Module):
         posterior: Learner,
         exploration: Exploration | None = None,
         value: Callable = double_q,
-        tracking: nn.Module | None = None,
-        scaling: Scaling | None = None,
+        target_update: nn.Module | None = None,
+        normalizer: Normalizer | None = None,
         imagination: Callable[..., Experience] | None = None,
         discount: float = 0.99,
         n_step: int = 2,
@@ -76,11 +76,11 @@ class BayesDQN(nn.Module):
         device = next(posterior.parameters()).device
         self.posterior, self.target = posterior, posterior.snapshot()
         self.exploration = exploration or Thompson()
-        self.value, self.tracking = value, tracking or Polyak()
-        self.scaling = scaling or Scaling(spec, discount).to(device)
+        self.value, self.target_update = value, target_update or Polyak()
+        self.normalizer = normalizer or Normalizer(spec, discount).to(device)
         W = self.history = posterior.history
         self.experience = imagination(spec, posterior, n_step, discount) if imagination else Experience()
-        self.replay = Replay(spec, self.experience.tags(posterior, 1), capacity, n_step, discount, device, W)
+        self.replay = ReplayBuffer(spec, self.experience.tags(posterior, 1), capacity, n_step, discount, device, W)
         window = (spec.num_envs, W, 1 + math.prod(spec.shape))
         self.register_buffer("seen", torch.zeros(window, dtype=spec.dtype, device=device) if W > 1 else None)
         self.device = device
@@ -100,7 +100,7 @@ class BayesDQN(nn.Module):
         return obs if self.history == 1 else follow(seen, obs, start, self.history)
 
     def observe(self, transition: Transition) -> None:
-        self.scaling.observe(transition)
+        self.normalizer.observe(transition)
         self.exploration.observe(transition)
         self.replay.add(transition, self.experience.tags(self.posterior, self.spec.num_envs))
 
@@ -115,7 +115,7 @@ class BayesDQN(nn.Module):
     def follow(self, n: int) -> Callable[[Tensor], Tensor]:
         """What n imagined branches do, each greedy on a draw of its own: obs [n, *] -> actions [n]."""
         z = self.posterior.index(n)
-        return lambda obs: greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.scaling.obs(obs))))
+        return lambda obs: greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.normalizer.obs(obs))))
 
     def capture(
         self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
@@ -142,28 +142,28 @@ class BayesDQN(nn.Module):
     def decide(self, x: Tensor, *given: Tensor) -> Tensor:
         """Actions [E] for x [E, *] from the exploration's noise and, where the environments have one, the mask."""
         noise, mask = (given[:-1], given[-1]) if self.spec.masked else (given, None)
-        return self.exploration.decide(self.posterior, self.scaling.obs(x), mask, *noise)
+        return self.exploration.decide(self.posterior, self.normalizer.obs(x), mask, *noise)
 
     def update(self, index: Tensor, z: Tensor) -> dict[str, Tensor]:
         """Teach draws z [n, *] the transitions `index` [B]: a pure tensor function, no branch on data, no sync."""
         sample = self.experience.gather(self.replay, index)
-        x, x_next = self.scaling.obs(sample.obs), self.scaling.obs(sample.next_obs)
+        x, x_next = self.normalizer.obs(sample.obs), self.normalizer.obs(sample.next_obs)
         with torch.no_grad():
             value = self.value(self.posterior.expected(z, x_next), self.target.expected(z, x_next), sample.next_mask)
             weight, perturbation = self.posterior.bootstrap(z, sample.tags)
-            y = bellman(sample.reward / self.scaling.scale, sample.discount, value) + perturbation
+            y = bellman(sample.reward / self.normalizer.scale, sample.discount, value) + perturbation
         info = self.posterior.learn(Batch(x, sample.action, y, weight * sample.weight, sample.size), z)
         with torch.no_grad():
-            self.tracking(self.target.parameters(), self.posterior.parameters())
+            self.target_update(self.target.parameters(), self.posterior.parameters())
         return info
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         """The target's mean decides: an average of recent learners, steadier than the last one."""
-        return greedy(self.target.mean(self.scaling.obs(obs)), mask)
+        return greedy(self.target.mean(self.normalizer.obs(obs)), mask)
 
     @torch.no_grad()
     def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:
         z = self.posterior.index(100, generator)
-        q = self.posterior.expected(z, self.scaling.obs(obs)) * self.scaling.scale
+        q = self.posterior.expected(z, self.normalizer.obs(obs)) * self.normalizer.scale
         return Forecast(q, self.posterior.kl(z), self.posterior.degenerate)

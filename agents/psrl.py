@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from bayesrl.compilation.capture import preserve_state
 from bayesrl.posteriors import Learner
 from bayesrl.rl.exploration import Held
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.td import greedy
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.world_models.dynamics import Dynamics, signature
@@ -71,7 +71,7 @@ class PSRL(nn.Module):
             if value is not None and value < 1:
                 raise ValueError(f"got {name}={value}, wanted at least 1")
         device = next(posterior.parameters()).device
-        self.replay = Replay(spec, posterior.tags(1), capacity, n_step=1, discount=1.0, device=device)
+        self.replay = ReplayBuffer(spec, posterior.tags(1), capacity, n_step=1, discount=1.0, device=device)
         self.mpc = MPC(spec, dynamics(spec, posterior), planner or ImprovedCEM(), TSinf())
         self.evaluation = evaluation or TSinf()
         self.held = Held()

@@ -43,15 +43,15 @@ def explain(argv: list[str]) -> int:
     from bayesrl.experiment.config import ConfigError
     from bayesrl.posteriors import Learner
     from bayesrl.reporting import explanation
-    from bayesrl.rl.normalization import Scaling
+    from bayesrl.rl.normalization import Normalizer
 
     defaults = {"states": "512", "draws": "100", "seed": "0", "episodes": "0", "device": "auto", "names": "", "out": ""}
     words = words_of(argv, {"run": "", **defaults})
     states, draws, seed, episodes = whole_numbers(words, states=2, draws=2, seed=0, episodes=0)
     config, agent, envs, step = build.trained(words, max(1, min(episodes, 10)), memory=True)
-    posterior, scaling, replay = (getattr(agent, name, None) for name in ("posterior", "scaling", "replay"))
+    posterior, normalizer, replay = (getattr(agent, name, None) for name in ("posterior", "normalizer", "replay"))
     discrete = envs.spec.bounds is None
-    if not (discrete and isinstance(posterior, Learner) and isinstance(scaling, Scaling) and replay is not None):
+    if not (discrete and isinstance(posterior, Learner) and isinstance(normalizer, Normalizer) and replay is not None):
         kind = config.agent["_target_"]
         raise ConfigError(
             [f"got a run of {kind}, wanted an agent with a posterior over Q of discrete actions, such as bayes_dqn"]
@@ -65,7 +65,7 @@ def explain(argv: list[str]) -> int:
             )
         names = given
     obs, mask = explanation.states(replay, states, torch.Generator().manual_seed(seed))
-    x, unit = scaling.obs(obs), float(scaling.scale)
+    x, unit = normalizer.obs(obs), float(normalizer.scale)
     out = explanation.explain(posterior, x, names, envs.spec.categories, draws, seed, unit, mask)
     if episodes:
         out = explanation.pruned_returns(out, agent, envs, episodes, seed)

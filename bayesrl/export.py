@@ -1,6 +1,6 @@
 """Export a run's agent: `python -m bayesrl.export run=RUN_DIR [format=onnx] [draws=0] [seed=0] [out=FILE]`.
 
-Writes what the agent decides by as one file, scaling included: observations in, actions and Q in return units out.
+Writes the agent's decision as one file, normalization included: observations in, actions and Q in return units out.
 
     format=onnx     for onnxruntime (pip install "bayesrl[onnx]"), by default RUN_DIR/policy.onnx
     format=torch    a torch.export program, read by torch.export.load, by default RUN_DIR/policy.pt2

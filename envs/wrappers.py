@@ -1,7 +1,7 @@
 """Environments inside wrappers, and the wrappers that Gymnasium lacks.
 
 Running statistics are no wrapper's: every copy of an environment, and those of evaluation, would go by its own. The
-agent standardises observations and scales returns itself, by statistics that are saved with it.
+agent standardizes observations and scales returns itself, by statistics that are saved with it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Wrapped:
         if isinstance(env, NormalizeObservation | NormalizeReward):
             raise EnvError(
                 f"got the wrapper {name_of(known)}, wanted none with running statistics, by which evaluation would "
-                "judge otherwise than training; leave it out: the agent standardises observations and scales returns "
+                "judge otherwise than training; leave it out: the agent standardizes observations and scales returns "
                 "itself, and saves its statistics"
             )
         return env

@@ -21,7 +21,7 @@ from bayesrl.posteriors import Ensemble, Hypermodel, MeanField, Point, Posterior
 from bayesrl.priors import ARD
 from bayesrl.reporting.explanation import explain as report
 from bayesrl.reporting.explanation import feature_names, states
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.train import main
 from support.runs import TINY
@@ -184,9 +184,9 @@ def test_names_are_in_the_order_of_flatten():
     assert row == {"a[0]=0": 0, "a[0]=1": 1, "a[1]=0": 0, "a[1]=1": 0, "a[1]=2": 1, "b[0]": 5, "b[1]": 6}
 
 
-def remembering(masked: bool) -> Replay:
+def remembering(masked: bool) -> ReplayBuffer:
     """Two environments whose observation is the step's number; odd ones of the second are no transitions."""
-    replay = Replay(EnvSpec((1,), torch.float32, 2, 2, masked=masked), torch.empty(1, 0), 40, 1, 0.9)
+    replay = ReplayBuffer(EnvSpec((1,), torch.float32, 2, 2, masked=masked), torch.empty(1, 0), 40, 1, 0.9)
     for t in range(30):
         number, no = torch.full((2, 1), float(t)), torch.zeros(2, dtype=torch.bool)
         ended = torch.tensor([t % 5 == 4, False])
@@ -213,7 +213,7 @@ def test_masked_states_come_with_their_masks():
 
 
 def test_an_empty_memory_has_no_states():
-    replay = Replay(EnvSpec((1,), torch.float32, 2), torch.empty(1, 0), 40, 1, 0.9)
+    replay = ReplayBuffer(EnvSpec((1,), torch.float32, 2), torch.empty(1, 0), 40, 1, 0.9)
     with pytest.raises(ValueError, match="got a replay of 0 states, wanted two or more: train longer"):
         states(replay, 5, torch.Generator())
 

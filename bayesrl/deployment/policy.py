@@ -81,7 +81,7 @@ class Policy:
             ValueError: an agent without a posterior over values of discrete actions.
         """
         posterior: Any = getattr(self.agent, "posterior", None)
-        if self.spec.bounds is not None or not (hasattr(posterior, "expected") and hasattr(self.agent, "scaling")):
+        if self.spec.bounds is not None or not (hasattr(posterior, "expected") and hasattr(self.agent, "normalizer")):
             raise ValueError(
                 f"got a draw of {type(self.agent).__name__}, wanted an agent with a posterior over values of discrete "
                 "actions, such as bayes_dqn: use the policy without draw"
@@ -131,8 +131,8 @@ class Policy:
         if self.z is None:
             chosen = self.agent.greedy(seen, allowed)
         else:
-            scaling, posterior = self.agent.scaling, self.agent.posterior  # type: ignore[attr-defined]
-            acting = posterior.expected(self.z, scaling.obs(seen))[0] * scaling.scale
+            normalizer, posterior = self.agent.normalizer, self.agent.posterior  # type: ignore[attr-defined]
+            acting = posterior.expected(self.z, normalizer.obs(seen))[0] * normalizer.scale
             chosen = greedy(acting, allowed)
         if q is None or acting is None:
             uncertainty = torch.full((len(obs),), torch.nan, device=self.device)

@@ -3,7 +3,7 @@
     obs [B, *shape]  ->  action [B], q [B, A]              the posterior mean
                      ->  action [K, B], q [K, B, A]        K draws, each a function of its own
 
-Scaling is part of it. What goes in is laid out as `bayesrl.envs.flatten` does it; a recurrent agent takes windows
+Normalization is part of it. What goes in is laid out as `bayesrl.envs.flatten` does it; a recurrent agent takes windows
 [B, W, 1 + prod(shape)], and one with masks takes mask [B, A] bool too. Shapes: B observations, A actions, K draws.
 """
 
@@ -23,7 +23,7 @@ from torch import Generator, Tensor, nn
 
 from bayesrl.posteriors import Posterior
 from bayesrl.rl.agent import Agent
-from bayesrl.rl.normalization import Scaling
+from bayesrl.rl.normalization import Normalizer
 from bayesrl.rl.td import greedy
 from bayesrl.rl.types import EnvSpec
 
@@ -39,16 +39,16 @@ class Greedy(nn.Module):
 
     Arguments:
         posterior: over functions from scaled observations to scaled Q.
-        scaling: of observations and returns.
+        normalizer: of observations and returns.
         draws: K, or 0 for the posterior mean.
         seed: of the draws; the first of them is `Policy.draw(seed)` where K = 1.
     """
 
     z: Tensor | None
 
-    def __init__(self, posterior: Posterior, scaling: Scaling, draws: int = 0, seed: int = 0) -> None:
+    def __init__(self, posterior: Posterior, normalizer: Normalizer, draws: int = 0, seed: int = 0) -> None:
         super().__init__()
-        self.posterior, self.scaling, self.draws = posterior.snapshot(), scaling, draws
+        self.posterior, self.normalizer, self.draws = posterior.snapshot(), normalizer, draws
         linear, generator = posterior.likelihood.linear, Generator(next(posterior.parameters()).device)
         z: Tensor | None
         if draws:
@@ -61,13 +61,13 @@ class Greedy(nn.Module):
 
     def forward(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """obs [B, *], mask [B, A] or None -> action and q."""
-        x = self.scaling.obs(obs)
+        x = self.normalizer.obs(obs)
         if self.z is None:
             q = self.posterior.mean(x)
         else:
             q = self.posterior.expected(self.z, x)
             q = q if self.draws else q.mean(0)
-        q = q * self.scaling.scale
+        q = q * self.normalizer.scale
         return greedy(q, mask), q
 
 
@@ -89,14 +89,14 @@ def decision(agent: Agent, spec: EnvSpec, draws: int = 0, seed: int = 0) -> Gree
     Raises:
         ExportError: an agent that is no function from observations to Q.
     """
-    posterior, scaling = (getattr(agent, name, None) for name in ("posterior", "scaling"))
-    if spec.bounds is not None or not (isinstance(posterior, Posterior) and isinstance(scaling, Scaling)):
+    posterior, normalizer = (getattr(agent, name, None) for name in ("posterior", "normalizer"))
+    if spec.bounds is not None or not (isinstance(posterior, Posterior) and isinstance(normalizer, Normalizer)):
         raise ExportError(
             f"got {type(agent).__name__}, wanted an agent that compares the values of discrete actions, such as "
             "bayes_dqn: only its decision is one function of the observation"
         )
     mean = getattr(agent, "target", posterior)  # decides in evaluation
-    return Greedy(posterior if draws else mean, scaling, draws, seed).eval()
+    return Greedy(posterior if draws else mean, normalizer, draws, seed).eval()
 
 
 def write(agent: Agent, spec: EnvSpec, path: Path, form: str, draws: int = 0, seed: int = 0) -> Check:
@@ -110,7 +110,7 @@ def write(agent: Agent, spec: EnvSpec, path: Path, form: str, draws: int = 0, se
         ExportError: which part cannot be written, and why; or that the file decides otherwise.
     """
     model = decision(agent, spec, draws, seed)
-    obs = examples(spec, model.scaling, model.posterior.history, CHECKED)
+    obs = examples(spec, model.normalizer, model.posterior.history, CHECKED)
     given = (obs, _masks(spec)) if spec.masked else (obs,)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def write(agent: Agent, spec: EnvSpec, path: Path, form: str, draws: int = 0, se
     return check
 
 
-def examples(spec: EnvSpec, scaling: Scaling, history: int, count: int) -> Tensor:
+def examples(spec: EnvSpec, normalizer: Normalizer, history: int, count: int) -> Tensor:
     """Random observations [count, *], of the mean and spread that were seen in training."""
     generator, shape = Generator().manual_seed(0), (count, *spec.shape)
     if spec.dtype == torch.uint8:
@@ -139,7 +139,7 @@ def examples(spec: EnvSpec, scaling: Scaling, history: int, count: int) -> Tenso
     elif spec.dtype == torch.int64:
         obs = torch.randint(spec.categories, shape, generator=generator)
     else:
-        obs = scaling.shift.cpu() + torch.randn(shape, generator=generator) / scaling.gain.cpu()
+        obs = normalizer.shift.cpu() + torch.randn(shape, generator=generator) / normalizer.gain.cpu()
     if history == 1:
         return obs
     rows = obs.flatten(1)[torch.randint(count, (count, history), generator=generator)]
@@ -170,12 +170,12 @@ def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], given: tu
 
 
 def blame(model: Greedy, obs: Tensor, form: str) -> tuple[str, Exception] | None:
-    """What cannot be written alone, the scaling or one function of the network, and why; None where both can."""
-    parts: dict[str, tuple[Callable, Tensor]] = {"the scaling": (model.scaling.obs, obs)}
+    """What cannot be written alone, the normalizer or one function of the network, and why; None where both can."""
+    parts: dict[str, tuple[Callable, Tensor]] = {"the normalizer": (model.normalizer.obs, obs)}
     network = getattr(model.posterior, "network", None)
     if network is not None:
         theta = network.init()
-        parts["the network"] = (lambda x: network.one(theta, x), model.scaling.obs(obs))
+        parts["the network"] = (lambda x: network.one(theta, x), model.normalizer.obs(obs))
     for name, (function, given) in parts.items():
         try:
             with quiet():

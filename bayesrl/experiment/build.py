@@ -204,7 +204,7 @@ def build_agent(
         parts["posterior"] = build_posterior(config, spec, shape, outputs, device, objects=objects)
         if not memory:
             parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
-    for name in ("exploration", "tracking"):
+    for name in ("exploration", "target_update"):
         with _building(name, config[name]):
             parts[name] = _part(name, config[name], objects).to(device)
     with _building("planner", config.planner):

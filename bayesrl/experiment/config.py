@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bayesrl.experiment.signatures import fits, problems_of, spell, unknown
 
 # Groups that say what to build.
-COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "tracking", "planner", "imagination")
+COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "target_update", "planner", "imagination")
 WORLD = ("network", "likelihood", "posterior")  # what an imagination is made of, beside its own settings
 OPEN = ("env.kwargs",)  # dictionaries that take any key
 RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts", "callbacks")

@@ -26,11 +26,14 @@ TARGETS = {
     "bayesrl.posteriors.sgmcmc.PreconditionedSGLD": "bayesrl.posteriors.sgmcmc.PSGLD",
     "bayesrl.planning": "bayesrl.world_models.planners",
     "bayesrl.propagation": "bayesrl.world_models.propagation",
+    "bayesrl.scaling.Scaling": "bayesrl.rl.normalization.Normalizer",
     "bayesrl.td": "bayesrl.rl.td",
 }
 # Dotted keys of `config.yaml`, a group or a setting; None where a setting is gone.
 KEYS: dict[str, str | None] = {
     "seeds": None,
+    "tracking": "target_update",
+    "agent.scaling": "agent.normalizer",
     "likelihood.least": "likelihood.min_sigma",
     "likelihood.most": "likelihood.max_sigma",
     "likelihood.inner.least": "likelihood.inner.min_sigma",
@@ -43,7 +46,7 @@ KEYS: dict[str, str | None] = {
     "imagination.network.normalise": "imagination.network.normalize",
 }
 # Names in checkpoints and replay files: a part of a dotted name (`scaling`), or several (`mpc.kept`).
-STATE: dict[str, str] = {"tracker": "monitor"}
+STATE: dict[str, str] = {"tracker": "monitor", "tracking": "target_update", "scaling": "normalizer"}
 
 
 def is_legacy(run_dir: Path) -> bool:

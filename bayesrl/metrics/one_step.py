@@ -15,7 +15,7 @@ from bayesrl.posteriors import Batch, Posterior
 
 @torch.no_grad()
 def score(posterior: Posterior, batch: Batch, n: int = 50) -> dict[str, Tensor]:
-    """Scores of one-step predictions, 0-d tensors by name, in units of the standardised targets.
+    """Scores of one-step predictions, 0-d tensors by name, in units of the standardized targets.
 
     nll: of the mixture over draws, summed over targets, mean over transitions. crps, coverage_90, ece: over transitions
     and targets but the last, the flag; a draw counts as a normal of its mean and variance. epistemic_std,

@@ -273,7 +273,7 @@ class Dueling(nn.Module):
 
 
 def init_prior_(body: nn.Module) -> nn.Module:
-    """Fresh random-feature weights in place, so that standardised inputs give features of second moment 1.
+    """Fresh random-feature weights in place, so that standardized inputs give features of second moment 1.
 
     Of 1/2 where they have passed a ReLU: weights are drawn from N(0, 2 / fan_in) after one (He et al., 2015), else from
     N(0, 1 / fan_in), without bias; the first layer's from N(0, 1 / (fan_in + 1)), with the bias as one more input.

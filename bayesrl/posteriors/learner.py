@@ -69,7 +69,7 @@ class Learner(Posterior):
         Every observation keeps its data-randomisation tags, so that a bootstrap is one bootstrap. With held-out data,
         learning stops after `patience` looks without a better NLL of the predictive mixture, and the best parameters
         are put back. Afterwards `refresh` sees all the data once, but for what is held out. Priors and noise
-        scales are in units of the targets: standardise these, and inputs.
+        scales are in units of the targets: standardize these, and inputs.
 
         Arguments:
             x: inputs [N, *].

@@ -24,7 +24,7 @@ the noise of mini-batches adds to it, both vanishing with eta. Draws are the K c
 also S - 1 earlier ones of each chain, `thin` updates apart. What `fit` makes in `updates` beyond S thin is burn-in:
 positions before the last S thin updates are forgotten.
 
-A snapshot has the chains as its parameters, so that a target network follows each chain by itself: `periodic` tracking
+A snapshot has the chains as its parameters, so that a target network follows each chain by itself: `periodic` updates
 copies its position, a draw itself; `polyak` averages over recent ones, which takes away the spread that a chain crosses
 faster than that. Both answer index z with chain z mod K alone, whatever the slot.
 """

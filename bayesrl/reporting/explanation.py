@@ -22,7 +22,7 @@ from bayesrl.metrics.attribution import Band, Histogram, Pruning
 from bayesrl.plotting.svg import Curve, bars, curves, heat, histograms
 from bayesrl.posteriors import Learner, WeightSpace
 from bayesrl.rl.agent import Agent
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.td import greedy
 from bayesrl.training.evaluation import evaluate
 from bayesrl.training.vector_env import VectorEnvAdapter
@@ -212,7 +212,7 @@ def _fits(found: int, names: Sequence[str], categories: int, what: str, left_out
 # --- an agent's ------------------------------------------------------------------------------------------------------
 
 
-def states(replay: Replay, count: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
+def states(replay: ReplayBuffer, count: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
     """Random remembered states to act in and, where actions are masked, their masks: [B, *shape], [B, A] or None."""
     index = (replay.oldest * replay.E + torch.randperm(len(replay), generator=generator)) % (replay.T * replay.E)
     sample = replay.gather(index[: 2 * count].to(replay.size.device))
@@ -228,18 +228,18 @@ class Pruned:
     """Greedy on the mean weights of which some are 0.
 
     Arguments:
-        agent: whose posterior and scaling.
+        agent: whose posterior and normalizer.
         z: draws over which its frozen parts are averaged.
         theta: [P].
     """
 
     def __init__(self, agent: Agent, z: Tensor, theta: Tensor) -> None:
         self.posterior: WeightSpace = agent.posterior  # type: ignore[attr-defined]
-        self.scaling, self.see, self.z, self.theta = agent.scaling, agent.see, z, theta  # type: ignore[attr-defined]
+        self.normalizer, self.see, self.z, self.theta = agent.normalizer, agent.see, z, theta  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.scaling.obs(obs)
+        x = self.normalizer.obs(obs)
         return greedy(ask.collapsed(self.posterior, self.theta, x, ask.frozen(self.posterior, self.z, x)), mask)
 
 

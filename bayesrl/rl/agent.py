@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import Forecast, Transition
 
 
@@ -22,7 +22,7 @@ class Agent(Protocol):
         replay: the memory to save beside the state, or None.
     """
 
-    replay: Replay | None
+    replay: ReplayBuffer | None
 
     def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
         """Actions [E], or [E, A] in [-1, 1], for obs [E, *shape]; `start` [E] bool marks episodes that begin here."""

@@ -1,6 +1,6 @@
-"""Automatic scales: observations to zero mean and unit variance, returns to unit size.
+"""Normalization: observations to zero mean and unit variance, returns to unit scale.
 
-Networks are initialised for standardised inputs and prior scales are in return units, so one set of defaults serves
+Networks are initialized for standardized inputs and prior scales are in return units, so one set of defaults serves
 rewards of 0.01 and of 100. Statistics are running averages over everything seen, and part of the agent's state.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bayesrl.rl.types import EnvSpec, Transition
 
 
-class Scaling(nn.Module):
+class Normalizer(nn.Module):
     """x = clip((obs - mean) / sd, +-10), or obs itself where indices; y = return / c.
 
     Pixels share the statistics of their channel: in [0, 1], images that are mostly black would hardly differ.
@@ -38,9 +38,9 @@ class Scaling(nn.Module):
         super().__init__()
         self.discount, self.returns, self.shape = discount, returns, spec.shape
         pixels = spec.dtype == torch.uint8
-        self.standardise = observations and spec.dtype != torch.int64
-        self.alone = not (self.standardise or pixels)
-        shape = spec.shape[2:] if pixels else spec.shape if self.standardise else ()
+        self.standardize = observations and spec.dtype != torch.int64
+        self.alone = not (self.standardize or pixels)
+        shape = spec.shape[2:] if pixels else spec.shape if self.standardize else ()
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("square", torch.ones(shape, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
@@ -56,7 +56,7 @@ class Scaling(nn.Module):
         self.count.add_(valid.sum())
         rate = valid / self.count.clamp(min=1)  # [E]
         keep = 1 - rate.sum()
-        if self.standardise:
+        if self.standardize:
             # Welford's update, so that a large offset costs no precision; `square` is the running variance.
             mean, square = self.mean, self.square
             seen = transition.obs.reshape(-1, mean.numel())  # pixels as so many observations of their channels

@@ -46,7 +46,7 @@ class Sample(NamedTuple):
     size: Tensor
 
 
-class Replay(nn.Module):
+class ReplayBuffer(nn.Module):
     """The last `capacity` transitions of E environments.
 
     Arguments:

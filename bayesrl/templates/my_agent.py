@@ -23,5 +23,5 @@ class MyAgent(BayesDQN):
 
     @torch.no_grad()
     def greedy(self, obs, mask=None):
-        q = self.target.sample(self.scaling.obs(obs))  # [draws, B, A]
+        q = self.target.sample(self.normalizer.obs(obs))  # [draws, B, A]
         return greedy(q.quantile(self.quantile, 0), mask)

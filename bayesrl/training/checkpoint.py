@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 
 FORMAT = "bayesrl checkpoint 1"
 REMEDIES = {
@@ -55,7 +55,7 @@ class Checkpoints:
         """Transitions of the checkpoints on disk, oldest first."""
         return sorted(int(path.stem) for path in (self.run_dir / "checkpoints").glob("*.pt") if path.stem.isdigit())
 
-    def save(self, step: int, state: dict[str, Any], replay: Replay | None) -> None:
+    def save(self, step: int, state: dict[str, Any], replay: ReplayBuffer | None) -> None:
         """Write the checkpoint at `step` transitions and the replay's new rows, then drop what is no longer needed.
 
         Raises:
@@ -79,7 +79,7 @@ class Checkpoints:
                 if last <= self._rows_at[oldest] - replay.T:
                     self._segment(first, last).unlink()
 
-    def load(self, replay: Replay | None = None, warn: Callable[[str], None] = print) -> dict[str, Any]:
+    def load(self, replay: ReplayBuffer | None = None, warn: Callable[[str], None] = print) -> dict[str, Any]:
         """The newest checkpoint that can be read, and `replay` filled as it was then.
 
         Unreadable newer ones are named by `warn` and passed over.

@@ -27,7 +27,7 @@ TAGS: dict[str, str] = {
     "calibration/return_std": "The error that was predicted for the same episodes, epistemic and aleatoric together, in return units; equal to calibration/return_rmse where calibrated, below it where too sure.",
     "calibration/episodes_scored": "Episodes the coverage has been computed from, so far.",
     "calibration/episodes_truncated": "Truncated episodes, which have no realised return and are left out, so far.",
-    "model/nll": "Negative log-likelihood of the last new transitions under the dynamics fitted before they were learned from, in nats a transition, in units of standardised targets.",
+    "model/nll": "Negative log-likelihood of the last new transitions under the dynamics fitted before they were learned from, in nats a transition, in units of standardized targets.",
     "model/crps": "Continuous ranked probability score of the same predictions, mean over targets, in standard deviations of what has been seen; lower is better.",
     "model/coverage_90": "Share of changes and rewards of the last new transitions inside the 5-95 % band predicted for them; 0.9 is calibrated.",
     "model/ece": "Quantile calibration error of the same predictions; 0 is calibrated.",

@@ -2,7 +2,7 @@
 
     (next obs - obs, reward) ~ likelihood(f_z(obs, action)),   terminated ~ Bernoulli(sigmoid(f_z(obs, action)))
 
-One draw z of the posterior is one whole world. Inputs and targets are standardised by statistics that change only when
+One draw z of the posterior is one whole world. Inputs and targets are standardized by statistics that change only when
 the posterior is fitted anew, so that a world stays what it was in between. Shapes: n worlds, B batch, D numbers of an
 observation, A of an action in [-1, 1], or discrete actions; K = D + 1 targets that are numbers, the reward last.
 """
@@ -22,7 +22,7 @@ from bayesrl.compilation.capture import capture
 from bayesrl.likelihoods import Prediction, WithFlag
 from bayesrl.metrics.one_step import score
 from bayesrl.posteriors import Batch, Learner
-from bayesrl.rl.replay_buffer import Replay, Sample
+from bayesrl.rl.replay_buffer import ReplayBuffer, Sample
 from bayesrl.rl.types import EnvSpec
 
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -40,7 +40,7 @@ class Dynamics(nn.Module):
         temperatures: to learn with side by side; the one that predicted new episodes best is acted on. Without, the
             posterior's own.
         memory: how much of its past score a temperature keeps at each new one.
-        reward_scale: the least that rewards are standardised by: how large they may be where none has been seen.
+        reward_scale: the least that rewards are standardized by: how large they may be where none has been seen.
 
     Attributes:
         posterior: of the worlds that are acted in: an average of the chosen temperature's learner.
@@ -128,12 +128,12 @@ class Dynamics(nn.Module):
         return (number[..., None] == torch.arange(self.spec.actions, device=action.device)).to(self.mean.dtype)
 
     def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
-        """What the posterior sees: [*, D] and [*, A] -> [*, D + A], standardised."""
+        """What the posterior sees: [*, D] and [*, A] -> [*, D + A], standardized."""
         return ((torch.cat([obs, action], -1) - self.mean) / self.scale).clamp(-10, 10)
 
     # --- learning ------------------------------------------------------------------------------------------------
 
-    def fit(self, replay: Replay, updates: int, batch_size: int = 128) -> dict[str, Tensor]:
+    def fit(self, replay: ReplayBuffer, updates: int, batch_size: int = 128) -> dict[str, Tensor]:
         """Go on learning, from everything in memory: so many updates at each temperature, under new statistics.
 
         What is acted on is the learner's mean over the second half of them (Polyak & Juditsky, Acceleration of
@@ -142,7 +142,7 @@ class Dynamics(nn.Module):
         rows = torch.arange(min(replay.rows, replay.T) * replay.E, device=self.mean.device)
         seen = replay.gather(rows)
         self.check(seen)
-        self.standardise(seen)
+        self.standardize(seen)
         info: dict[str, Tensor] = {}
         for done in range(updates):
             rate = torch.tensor(1 / max(1, done - updates // 2), device=self.mean.device)
@@ -195,7 +195,7 @@ class Dynamics(nn.Module):
             )
 
     @torch.no_grad()
-    def standardise(self, sample: Sample) -> None:
+    def standardize(self, sample: Sample) -> None:
         """Take statistics from a sample; the scale of what never changed in it is 1, and of a reward a thousandth.
 
         Else worlds would promise more or less than what was always paid, and plans would go for it.

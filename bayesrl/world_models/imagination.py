@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bayesrl.posteriors import Learner, Posterior
-from bayesrl.rl.replay_buffer import Replay, Sample
+from bayesrl.rl.replay_buffer import ReplayBuffer, Sample
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.world_models.dynamics import Dynamics, signature
 
@@ -30,18 +30,18 @@ class Experience(nn.Module):
         """What the replay stores with each of n new transitions, [n, K]."""
         return posterior.tags(n)
 
-    def renew(self, replay: Replay, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
+    def renew(self, replay: ReplayBuffer, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
         """Whatever is due before an update; returns 0-d tensors for the log.
 
         `follow` of n is a policy for n branches, a draw each: observations [n, D] to actions.
         """
         return {}
 
-    def index(self, replay: Replay, batch_size: int) -> Tensor:
+    def index(self, replay: ReplayBuffer, batch_size: int) -> Tensor:
         """Random places of a batch, [B] int64, from torch's global generator."""
         return replay.index(batch_size)
 
-    def gather(self, replay: Replay, index: Tensor) -> Sample:
+    def gather(self, replay: ReplayBuffer, index: Tensor) -> Sample:
         """The batch that `index` [B] names: a pure tensor function of constant shapes."""
         return replay.gather(index)
 
@@ -108,7 +108,7 @@ class Imagination(Experience):
         device, tags = next(world.parameters()).device, posterior.tags(1)
         self.width, self.dtype = tags.shape[1], tags.dtype
         self.dynamics = dynamics(spec, world)
-        self.memory = Replay(spec._replace(num_envs=branches), tags, capacity, n_step, discount, device)
+        self.memory = ReplayBuffer(spec._replace(num_envs=branches), tags, capacity, n_step, discount, device)
         self.share, self.horizon, self.branches, self.every = share, horizon, branches, every
         self.updates, self.batch_size = updates, batch_size
         self.told: dict[str, Tensor] = {}
@@ -120,7 +120,7 @@ class Imagination(Experience):
         """Of the agent's posterior and the world's, side by side."""
         return torch.cat([p.tags(n).to(self.fitted.device) for p in (posterior, self.dynamics.posterior)], 1)
 
-    def renew(self, replay: Replay, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
+    def renew(self, replay: ReplayBuffer, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
         """Where it is due, score what is new, fit to everything and imagine; returns the newest scores."""
         since = int(self.fitted)
         if since and replay.rows - since < self.every:
@@ -140,7 +140,7 @@ class Imagination(Experience):
         return self.told
 
     @torch.no_grad()
-    def imagine(self, replay: Replay, posterior: Posterior, policy: Policy) -> None:
+    def imagine(self, replay: ReplayBuffer, posterior: Posterior, policy: Policy) -> None:
         """Store H steps of every branch; what is not finite is stored as no transition."""
         n, dynamics = self.branches, self.dynamics
         worlds = dynamics.worlds(dynamics.posterior.index(n))
@@ -157,12 +157,12 @@ class Imagination(Experience):
             self.memory.add(Transition(obs, action, reward, terminated, cut, after, valid), posterior.tags(n))
             obs = torch.where((terminated | cut)[:, None], begin(replay, n), after)
 
-    def index(self, replay: Replay, batch_size: int) -> Tensor:
+    def index(self, replay: ReplayBuffer, batch_size: int) -> Tensor:
         """Places in the replay, then of the imagined share places in the imagined memory."""
         count = round(self.share * batch_size)
         return torch.cat([replay.index(batch_size - count), self.memory.index(count)])
 
-    def gather(self, replay: Replay, index: Tensor) -> Sample:
+    def gather(self, replay: ReplayBuffer, index: Tensor) -> Sample:
         count = round(self.share * len(index))
         real, dreamt = index.split([len(index) - count, count])
         happened, imagined = replay.gather(real), self.memory.gather(dreamt)
@@ -182,10 +182,10 @@ class Imagination(Experience):
         self.told = state["told"]
 
 
-class Steps(Replay):
+class Steps(ReplayBuffer):
     """A replay's single steps, undiscounted, with the tags from column `width` on: what dynamics learn from."""
 
-    def __init__(self, replay: Replay, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, replay: ReplayBuffer, width: int, dtype: torch.dtype) -> None:
         self.__dict__.update(replay.__dict__)  # the same memory
         self.n_step, self.discount, self.width, self.dtype = 1, 1.0, width, dtype
 
@@ -194,7 +194,7 @@ class Steps(Replay):
         return sample._replace(tags=sample.tags[:, self.width :].to(self.dtype))
 
 
-def begin(replay: Replay, n: int) -> Tensor:
+def begin(replay: ReplayBuffer, n: int) -> Tensor:
     """Random remembered observations that were acted on, [n, D]."""
     real = replay.columns["valid"].flatten().nonzero()[:, 0]  # rows never written are not valid
     return replay.columns["obs"].flatten(0, 1)[real[torch.randint(len(real), (n,), device=real.device)]]

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from bayesrl.metrics.calibration import coverage
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.world_models.dynamics import Dynamics, Worlds
 
 
@@ -71,7 +71,7 @@ def ahead(
     return told, Foreseen(foreseen, torch.cat([next_obs[:, -1], reward[:, -1:]], -1))
 
 
-def pieces(replay: Replay, since: int, H: int, most: int = 32) -> tuple[Tensor, ...] | None:
+def pieces(replay: ReplayBuffer, since: int, H: int, most: int = 32) -> tuple[Tensor, ...] | None:
     """Obs, action, next obs and reward of pieces of episodes, each [H, B, *]; None where no episode has H steps.
 
     Arguments:
@@ -92,7 +92,7 @@ def pieces(replay: Replay, since: int, H: int, most: int = 32) -> tuple[Tensor, 
 
 @torch.no_grad()
 def predicted(
-    dynamics: Dynamics, replay: Replay, since: int, H: int = 10, n: int = 50
+    dynamics: Dynamics, replay: ReplayBuffer, since: int, H: int = 10, n: int = 50
 ) -> tuple[dict[str, Tensor], Foreseen | None]:
     """Predictions H steps ahead, in n worlds, of what was stored from row `since` on, as `ahead` tells.
 

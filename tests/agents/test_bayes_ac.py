@@ -40,10 +40,10 @@ def test_a_draws_target_is_its_own_critics_value_of_its_own_policy():
     taught = []
     agent.posterior.learn = lambda batch, z: taught.append(batch) or {}
     transition = agent.replay.gather(torch.tensor([5]))
-    x = agent.scaling.obs(transition.next_obs)
+    x = agent.normalizer.obs(transition.next_obs)
     values = [agent.target(z[None], torch.cat([x, agent.target_actors(x)[k]], 1))[0, 0] for k, z in enumerate(agent.z)]
     agent.update(torch.tensor([5] * 8), torch.zeros(len(agent.z), 8, 2))
-    y = transition.reward / agent.scaling.scale + 0.5 * torch.cat(values)
+    y = transition.reward / agent.normalizer.scale + 0.5 * torch.cat(values)
     torch.testing.assert_close(taught[0].y[..., 0], y[:, None].expand(-1, 8))
 
 
@@ -74,7 +74,7 @@ def test_an_environment_follows_one_policy_until_its_episode_ends():
     first = agent.act(obs, ~start)
     for _ in range(5):
         assert torch.equal(agent.act(obs, ~start), first) and torch.equal(agent.held, held)
-    torch.testing.assert_close(first, agent.actors(agent.scaling.obs(obs))[held, torch.arange(4)])
+    torch.testing.assert_close(first, agent.actors(agent.normalizer.obs(obs))[held, torch.arange(4)])
     drawn = {tuple(agent.act(obs, start).flatten().tolist()) for _ in range(20)}
     assert len(drawn) > 5
 
@@ -82,7 +82,7 @@ def test_an_environment_follows_one_policy_until_its_episode_ends():
 def test_the_greedy_action_is_the_proposal_that_the_mean_likes_best():
     agent, obs = played(made()), torch.randn(9, 3)
     agent.learn()
-    x, chosen = agent.scaling.obs(obs), agent.greedy(obs)
+    x, chosen = agent.normalizer.obs(obs), agent.greedy(obs)
     proposed = agent.target_actors(x)
     worth = torch.stack([agent.target.expected(agent.z, torch.cat([x, a], 1)).mean(0)[:, 0] for a in proposed])
     own = agent.target.expected(agent.z, torch.cat([x, chosen], 1)).mean(0)[:, 0]

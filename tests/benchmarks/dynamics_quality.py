@@ -22,7 +22,7 @@ from bayesrl.networks import mlp
 from bayesrl.networks.network import Network
 from bayesrl.optim import Adam
 from bayesrl.posteriors import Ensemble, Hypermodel, Learner, MeanField
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.world_models.dynamics import Dynamics, signature
 
@@ -119,7 +119,7 @@ def main() -> None:
                 (width,), outputs = signature(SPEC)
                 network = mlp((width,), outputs, size=2, hidden=[64, 64], activation=torch.nn.SiLU)
                 dynamics = Dynamics(SPEC, MODELS[name](network, likelihood))
-                replay = Replay(SPEC, dynamics.posterior.tags(1), N, n_step=1, discount=1.0)
+                replay = ReplayBuffer(SPEC, dynamics.posterior.tags(1), N, n_step=1, discount=1.0)
                 no = torch.zeros(1, dtype=torch.bool)
                 for obs, action, reward, after in steps:
                     tags = dynamics.posterior.tags(1)

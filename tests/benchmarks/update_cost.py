@@ -58,13 +58,13 @@ def stock() -> Callable[[], None]:
     def update() -> None:
         z = posterior.index(posterior.draws)
         sample = agent.replay.gather(agent.replay.index(128))
-        x, after = agent.scaling.obs(sample.obs), agent.scaling.obs(sample.next_obs)
+        x, after = agent.normalizer.obs(sample.obs), agent.normalizer.obs(sample.next_obs)
         with torch.no_grad():
             value = agent.value(posterior.expected(z, after), agent.target.expected(z, after), None)
-            y = bellman(sample.reward / agent.scaling.scale, sample.discount, value)
+            y = bellman(sample.reward / agent.normalizer.scale, sample.discount, value)
         svi.step(Batch(x, sample.action, y, sample.weight.expand(len(z), -1), sample.size), z)
         with torch.no_grad():
-            agent.tracking(agent.target.parameters(), posterior.parameters())
+            agent.target_update(agent.target.parameters(), posterior.parameters())
 
     return update
 

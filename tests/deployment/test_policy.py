@@ -79,7 +79,7 @@ def test_one_and_many_by_hand(run) -> None:
     agent, flat = policy.agent, torch.from_numpy(obs)
     assert torch.equal(torch.from_numpy(action), agent.greedy(flat))
     z = agent.posterior.index(100, torch.Generator().manual_seed(0))
-    q = agent.posterior.expected(z, agent.scaling.obs(flat)) * agent.scaling.scale
+    q = agent.posterior.expected(z, agent.normalizer.obs(flat)) * agent.normalizer.scale
     expected = at(q, torch.from_numpy(action).expand(100, -1)).std(0, correction=0)
     assert uncertainty == pytest.approx(expected.detach().numpy()) and (uncertainty > 0).all()
     policy.reset()
@@ -103,12 +103,12 @@ def test_it_plays_as_evaluation_does(run) -> None:
 
 def test_a_draw_is_one_function(run) -> None:
     policy, obs = bayesrl.load(run), np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-    posterior, scaling = policy.agent.posterior, policy.agent.scaling
+    posterior, normalizer = policy.agent.posterior, policy.agent.normalizer
     acted = []
     for seed in range(6):
         drawn = policy.draw(seed)
         z = posterior.index(1, torch.Generator().manual_seed(seed))
-        wanted = posterior.expected(z, scaling.obs(torch.from_numpy(obs)))[0].argmax(-1)
+        wanted = posterior.expected(z, normalizer.obs(torch.from_numpy(obs)))[0].argmax(-1)
         acted.append(drawn(obs)[0])
         assert torch.equal(torch.from_numpy(acted[-1]), wanted)
         assert (acted[-1] == policy.draw(seed)(obs)[0]).all()

@@ -49,10 +49,10 @@ KINDS = {
 def agent_of(spec: EnvSpec, posterior) -> BayesDQN:
     torch.manual_seed(0)
     agent = BayesDQN(spec, posterior, capacity=100)
-    agent.scaling.scale.fill_(7.0)
+    agent.normalizer.scale.fill_(7.0)
     if spec.dtype == torch.float32:
-        agent.scaling.shift.copy_(torch.arange(4.0))
-        agent.scaling.gain.copy_(torch.tensor([0.1, 1.0, 3.0, 10.0]))
+        agent.normalizer.shift.copy_(torch.arange(4.0))
+        agent.normalizer.gain.copy_(torch.tensor([0.1, 1.0, 3.0, 10.0]))
     return agent
 
 
@@ -74,7 +74,7 @@ def test_draws_are_the_functions_of_their_indices(make, tmp_path: Path) -> None:
     assert write(agent, SPEC, path, "torch", draws=3, seed=1).observations == 256
     action, q = torch.export.load(path).module()(obs)
     z = agent.posterior.index(3, torch.Generator().manual_seed(1))
-    wanted = agent.posterior.expected(z, agent.scaling.obs(obs)) * 7
+    wanted = agent.posterior.expected(z, agent.normalizer.obs(obs)) * 7
     torch.testing.assert_close(q, wanted, rtol=1e-4, atol=1e-4)
     assert action.shape == (3, 5)
 
@@ -85,7 +85,7 @@ def test_every_kind_of_input(kind: str, tmp_path: Path) -> None:
     spec, network = KINDS[kind]
     agent = agent_of(spec, Hypermodel(network(spec.shape, 3), draws=3))
     assert write(agent, spec, tmp_path / "policy.pt2", "torch").error < 1e-2
-    obs = examples(spec, agent.scaling, agent.history, 9)
+    obs = examples(spec, agent.normalizer, agent.history, 9)
     mask = torch.rand(9, 3) < 0.5
     mask[:, 0] |= ~mask.any(1)
     given = (obs, mask) if spec.masked else (obs,)
@@ -140,7 +140,7 @@ def test_a_file_that_acts_otherwise_is_refused() -> None:
     torch.manual_seed(0)
     agent = agent_of(SPEC, Point(mlp((4,), 3, hidden=[8])))
     model = decision(agent, SPEC)
-    obs = examples(SPEC, agent.scaling, 1, 64)
+    obs = examples(SPEC, agent.normalizer, 1, 64)
     action, q = model(obs)
     assert compared(model, model, (obs,)).error == 0
     with pytest.raises(ExportError, match="acts otherwise at"):

@@ -108,7 +108,7 @@ def test_what_is_wrapped_is_saved_and_restored():
     ("wrapper", "words"),
     [
         (NormalizeObservation, "got the wrapper NormalizeObservation, wanted none with running statistics"),
-        (NormalizeReward, "the agent standardises observations and scales returns itself"),
+        (NormalizeReward, "the agent standardizes observations and scales returns itself"),
         (lambda env: FrameStack(env, 0), "got frames=0, wanted at least 1"),
         (lambda env: ScaleReward(env, 0), "got factor=0, wanted a finite number"),
         (lambda env: 3, "wanted an instance of gymnasium.Env"),

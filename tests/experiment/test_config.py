@@ -138,7 +138,9 @@ def test_what_ships_is_sound(env: str, posterior: str) -> None:
     load([f"env={env}", f"posterior={posterior}"])
 
 
-@pytest.mark.parametrize("word", ["agent=uniform", "network=dueling", "exploration=optimistic", "tracking=periodic"])
+@pytest.mark.parametrize(
+    "word", ["agent=uniform", "network=dueling", "exploration=optimistic", "target_update=periodic"]
+)
 def test_other_options_are_sound(word: str) -> None:
     load([word])
 

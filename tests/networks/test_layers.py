@@ -163,7 +163,7 @@ def moments(network: Network, x: Tensor) -> tuple[float, float]:
     ids=["mlp", "normalized", "dueling", "residual", "cnn"],
 )
 def test_prior_functions_have_unit_second_moment(network: Network, shape: tuple[int, ...], rectified: bool) -> None:
-    """Over 150 functions and 20 standardised inputs, features 1, or 1/2 after a ReLU, and outputs 1: within 15 %.
+    """Over 150 functions and 20 standardized inputs, features 1, or 1/2 after a ReLU, and outputs 1: within 15 %.
 
     A standard error is 4 % (1,500 outputs, alike over inputs). A dueling head adds a value to an advantage, less the
     mean of ten of them: 1 + 9/10.

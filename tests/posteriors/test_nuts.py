@@ -113,7 +113,7 @@ def test_fit_is_deterministic_and_moves_every_chain() -> None:
 
 
 def test_before_fit_draws_are_of_the_prior() -> None:
-    """500 draws of 50 weights, standardised: variance 1 within 4 %, 4.5 standard errors."""
+    """500 draws of 50 weights, standardized: variance 1 within 4 %, 4.5 standard errors."""
     torch.manual_seed(0)
     posterior = NUTS(mlp((3,), 2, hidden=[8]), chains=1, samples=500)
     eps = (posterior.theta - posterior.prior.loc) / posterior.prior.std()

@@ -231,8 +231,8 @@ def test_slots_are_the_last_positions_thin_apart() -> None:
     assert torch.allclose(posterior.center(batch.x), posterior(z, batch.x).mean(0))
 
 
-@pytest.mark.parametrize("tracking", [Polyak(0.3), Periodic(1)])
-def test_a_target_follows_each_chain(tracking: nn.Module) -> None:
+@pytest.mark.parametrize("target_update", [Polyak(0.3), Periodic(1)])
+def test_a_target_follows_each_chain(target_update: nn.Module) -> None:
     """Every slot of chain k asks the target's chain k: its average, or its present position."""
     torch.manual_seed(0)
     posterior, batch = linear(SGLD, chains=2)
@@ -242,8 +242,8 @@ def test_a_target_follows_each_chain(tracking: nn.Module) -> None:
     for _ in range(6):
         posterior.learn(batch, posterior.index(2))
         with torch.no_grad():
-            tracking(target.parameters(), posterior.parameters())
-        average.lerp_(posterior.theta.detach(), 0.3 if isinstance(tracking, Polyak) else 1.0)
+            target_update(target.parameters(), posterior.parameters())
+        average.lerp_(posterior.theta.detach(), 0.3 if isinstance(target_update, Polyak) else 1.0)
     assert torch.allclose(target.weights(torch.arange(6)[:, None]), average.repeat(3, 1))  # type: ignore[operator]
 
 

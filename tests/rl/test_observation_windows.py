@@ -71,7 +71,7 @@ def test_what_was_acted_on_is_what_is_learned_from(mode: AutoresetMode) -> None:
     assert valid.float().mean() > 0.7
     assert torch.equal(sample.obs[valid], seen[valid])
     z = learner.posterior.index(5)
-    x, again = (learner.scaling.obs(w[valid]) for w in (seen, sample.obs))
+    x, again = (learner.normalizer.obs(w[valid]) for w in (seen, sample.obs))
     assert torch.equal(learner.posterior(z, x), learner.posterior(z, again))
 
 

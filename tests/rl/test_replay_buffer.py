@@ -4,7 +4,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.training.vector_env import VectorEnvAdapter
 from support.environments import Numbered
@@ -28,7 +28,7 @@ def row(t, E=1, terminated=False, truncated=False, valid=True, mask=None):
 
 def filled(rows, capacity=8, n_step=3, E=1, history=1):
     spec = EnvSpec((1,), torch.float32, 3, E)
-    replay = Replay(spec, torch.empty(1, 0), capacity, n_step, 0.5, history=history)
+    replay = ReplayBuffer(spec, torch.empty(1, 0), capacity, n_step, 0.5, history=history)
     for one in rows:
         replay.add(one, torch.empty(E, 0))
     return replay
@@ -103,14 +103,14 @@ def test_every_window_is_sampled_equally_often():
 
 @pytest.mark.parametrize("tags", [torch.tensor([[True, False]]), torch.tensor([[0.25, -3.0]])])
 def test_tags_come_back_with_their_type(tags):
-    replay = Replay(EnvSpec((1,), torch.float32, 3), tags, 4, 1, 0.5)
+    replay = ReplayBuffer(EnvSpec((1,), torch.float32, 3), tags, 4, 1, 0.5)
     replay.add(row(0), tags)
     got = replay.gather(torch.tensor([0])).tags
     assert torch.equal(got, tags) and got.dtype == tags.dtype
 
 
 def test_masks_and_bytes_are_kept():
-    replay = Replay(EnvSpec((2, 2, 1), torch.uint8, 2, masked=True), torch.empty(1, 0), 4, 1, 0.5)
+    replay = ReplayBuffer(EnvSpec((2, 2, 1), torch.uint8, 2, masked=True), torch.empty(1, 0), 4, 1, 0.5)
     obs = torch.arange(252, 256, dtype=torch.uint8).view(1, 2, 2, 1)
     replay.add(row(0, mask=torch.tensor([[True, False]]))._replace(obs=obs, next_obs=obs), torch.empty(1, 0))
     sample = replay.gather(torch.tensor([0]))
@@ -121,7 +121,7 @@ def test_masks_and_bytes_are_kept():
 def test_continuous_actions_are_kept_whole():
     """Two numbers an action beside a tag, sampled and restored."""
     spec = EnvSpec((1,), torch.float32, 2, 3, bounds=((-1, 0), (1, 5)))
-    one, other = (Replay(spec, torch.empty(1, 1), 30, 2, 0.5) for _ in range(2))
+    one, other = (ReplayBuffer(spec, torch.empty(1, 1), 30, 2, 0.5) for _ in range(2))
     for t in range(6):
         action = torch.tensor([[t, -e] for e in range(3)]) / 8
         one.add(row(t, 3)._replace(action=action), torch.full((3, 1), 10.0 * t))
@@ -169,7 +169,7 @@ def test_windows_by_brute_force(mode, n_step, rows):
     W, E, T = 4, 3, 20
     envs = VectorEnvAdapter(SyncVectorEnv([Numbered] * E, autoreset_mode=mode))
     envs.reset(seed=0)
-    replay = Replay(envs.spec, torch.empty(1, 0), T * E, n_step, 0.5, history=W)
+    replay = ReplayBuffer(envs.spec, torch.empty(1, 0), T * E, n_step, 0.5, history=W)
     story = [[] for _ in range(E)]
     told = []  # by row: each environment's past, its next observation, whether its episode ended
     for _ in range(rows):
@@ -199,7 +199,7 @@ def test_windows_by_brute_force(mode, n_step, rows):
 
 @pytest.mark.parametrize(("dtype", "one"), [(torch.uint8, 255), (torch.int64, 7), (torch.float32, 0.5)])
 def test_windows_keep_the_dtype(dtype, one):
-    replay = Replay(EnvSpec((2, 1, 1), dtype, 2), torch.empty(1, 0), 8, 1, 0.5, history=3)
+    replay = ReplayBuffer(EnvSpec((2, 1, 1), dtype, 2), torch.empty(1, 0), 8, 1, 0.5, history=3)
     obs, no = torch.full((1, 2, 1, 1), one, dtype=dtype), torch.tensor([False])
     for _ in range(2):
         replay.add(Transition(obs, torch.tensor([0]), torch.zeros(1), no, no, obs, ~no), torch.empty(1, 0))

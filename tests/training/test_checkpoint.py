@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.training.checkpoint import FORMAT, CheckpointError, Checkpoints, read, replace, write
 
 
-def replay() -> Replay:
+def replay() -> ReplayBuffer:
     """Of two environments, five rows."""
-    return Replay(EnvSpec((3,), torch.float32, 2, 2), torch.zeros(1, 0), 10, 1, 0.9)
+    return ReplayBuffer(EnvSpec((3,), torch.float32, 2, 2), torch.zeros(1, 0), 10, 1, 0.9)
 
 
-def add(memory: Replay, rows: int) -> None:
+def add(memory: ReplayBuffer, rows: int) -> None:
     for _ in range(rows):
         value = float(memory.rows)
         no = torch.zeros(2, dtype=torch.bool)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bayesrl.envs import make
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.train import main
 from bayesrl.training.rollout import Rollout
 from bayesrl.training.vector_env import VectorEnvAdapter
@@ -42,7 +42,7 @@ def started(env: type[gym.Env] = Steps, E: int = 2) -> VectorEnvAdapter:
 def test_no_window_reaches_over_a_broken_episode() -> None:
     """Environment 1 of two dies in its third step; by hand, what each step says and each window of two steps weighs."""
     envs = started()
-    replay = Replay(envs.spec, torch.empty(1, 0), 12, n_step=2, discount=0.5)
+    replay = ReplayBuffer(envs.spec, torch.empty(1, 0), 12, n_step=2, discount=0.5)
     rows: dict[str, list] = {name: [] for name in ("obs", "reward", "valid", "start", "made")}
     for t in range(6):
         if t == 2:

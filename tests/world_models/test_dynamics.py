@@ -12,7 +12,7 @@ from bayesrl.metrics.one_step import score
 from bayesrl.networks import mlp
 from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, Ensemble, FullRank, Hypermodel, MeanField, Point, Posterior
-from bayesrl.rl.replay_buffer import Replay
+from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.world_models.dynamics import Dynamics, Imagined, signature, tempered
 from bayesrl.world_models.multi_step import ahead, pieces
@@ -45,10 +45,10 @@ def make(kind: type = MeanField, spec: EnvSpec = SPEC, **options) -> Dynamics:
     return Dynamics(spec, kind(network(likelihood, spec), likelihood=likelihood), **options)
 
 
-def memory(N: int = 300, spec: EnvSpec = SPEC, every: int = 50, tags: int = 0, seed: int = 1) -> Replay:
+def memory(N: int = 300, spec: EnvSpec = SPEC, every: int = 50, tags: int = 0, seed: int = 1) -> ReplayBuffer:
     """Obs' = obs + (.5 a, 2 + .1 noise), reward = obs_0; an episode ends in the world after `every` steps."""
     g = torch.Generator().manual_seed(seed)
-    replay = Replay(spec, torch.ones(1, tags, dtype=torch.bool), N, n_step=1, discount=1.0)
+    replay = ReplayBuffer(spec, torch.ones(1, tags, dtype=torch.bool), N, n_step=1, discount=1.0)
     obs = torch.randn(1, 2, generator=g)
     for t in range(N):
         action = 2 * torch.rand(1, 1, generator=g) - 1 if spec.bounds else torch.randint(3, (1,), generator=g)
@@ -63,14 +63,14 @@ def memory(N: int = 300, spec: EnvSpec = SPEC, every: int = 50, tags: int = 0, s
     return replay
 
 
-def everything(replay: Replay):
+def everything(replay: ReplayBuffer):
     return replay.gather(torch.arange(replay.rows))
 
 
 def test_linear_world_is_known_exactly() -> None:
     """A Gaussian posterior over linear worlds is conjugate: its epistemic variance is known, within 10 %.
 
-    x' (X'X / s^2 + L)^-1 x in units of standardised targets, where the prior precision L of a weight is 3, its fan-in,
+    x' (X'X / s^2 + L)^-1 x in units of standardized targets, where the prior precision L of a weight is 3, its fan-in,
     and of a bias 1.
     """
     torch.manual_seed(0)
@@ -303,7 +303,7 @@ def test_an_update_is_one_graph() -> None:
     """Traced on one sample, `update` does the same as eager on another."""
     replay = memory(200)
     eager = make(Hypermodel, temperatures=[0.1, 1.0])
-    eager.standardise(everything(replay))
+    eager.standardize(everything(replay))
     traced = copy.deepcopy(eager)
     parts = [tuple(p for p in replay.gather(torch.arange(i, i + 32)) if p is not None) for i in (0, 100)]
     torch.manual_seed(3)
