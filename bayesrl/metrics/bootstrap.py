@@ -1,9 +1,10 @@
-"""What runs over seeds say together: interquartile mean, median, mean, probability of improvement, performance profile,
-each with an interval from the stratified bootstrap.
+"""Aggregate scores of runs over seeds, with intervals from the stratified bootstrap.
 
-Agarwal et al. (Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021). Shapes: R runs, of all
-tasks one after the other, K points of a curve, T thresholds, N resamples. A resample is how often it holds each run,
-counts [R, N], so that no score is copied.
+Interquartile mean, median, mean, probability of improvement and performance profile follow Agarwal et al. (Deep
+Reinforcement Learning at the Edge of the Statistical Precipice, 2021). A resample is represented by how often it
+contains each run, so that no score is copied.
+
+Shapes: R runs of all tasks, task after task, K points of a curve, T thresholds, N resamples.
 """
 
 from __future__ import annotations
@@ -31,42 +32,49 @@ class Interval(NamedTuple):
 
 
 def resamples(tasks: Sequence[int], n: int, generator: np.random.Generator) -> Counts:
-    """n bootstrap resamples, each of as many runs of every task as there are: -> counts [R, n].
+    """Draw bootstrap resamples, stratified by task.
 
     Arguments:
-        tasks: runs of each task, which are the strata; they sum to R.
+        tasks: number of runs of each task; they sum to R.
+        n: number of resamples.
+        generator: source of random numbers.
+
+    Returns:
+        Counts of each run in each resample, [R, n].
     """
     drawn = [generator.multinomial(runs, np.full(runs, 1 / runs), size=n) for runs in tasks]
     return np.concatenate(drawn, 1).T.astype(np.int32, order="C")
 
 
 def mean(scores: Array, counts: Counts) -> Interval:
-    """Over runs, scores [R, *] -> [*]."""
+    """Compute the mean over runs: scores [R, *] -> [*]."""
     return _trimmed(scores, counts, 0)
 
 
 def iqm(scores: Array, counts: Counts) -> Interval:
-    """Interquartile mean: without the least and the greatest quarter of all runs, [R, *] -> [*]."""
+    """Compute the interquartile mean, without the lowest and the highest quarter of all runs: [R, *] -> [*]."""
     return _trimmed(scores, counts, len(scores) // 4)
 
 
 def median(scores: Array, counts: Counts) -> Interval:
-    """Of all runs, [R, *] -> [*]. (rliable's median is of the tasks' means.)"""
+    """Compute the median over all runs: [R, *] -> [*]. (rliable computes the median of the tasks' means.)"""
     return _trimmed(scores, counts, (len(scores) - 1) // 2)
 
 
 def profile(scores: Array, thresholds: Array, counts: Counts) -> Interval:
-    """Performance profile: the share of runs above each threshold, [R], [T] -> [T]."""
+    """Compute the performance profile, the share of runs above each threshold: [R], [T] -> [T]."""
     return _trimmed((scores[:, None] > thresholds).astype(np.float64), counts, 0)
 
 
 def improvement(
     x: Array, y: Array, x_counts: Counts, y_counts: Counts, x_tasks: Sequence[int], y_tasks: Sequence[int]
 ) -> Interval:
-    """P(a run of x scores above one of y) + P(equal) / 2, averaged over tasks: [R], [R'] -> 0-d.
+    """Compute the probability of improvement of x over y, P(x > y) + P(x = y) / 2, averaged over tasks.
 
     Arguments:
-        x_tasks, y_tasks: runs of each task, the same tasks in the same order.
+        x, y: scores of runs, [R] and [R'].
+        x_counts, y_counts: counts of the runs in each resample, [R, N] and [R', N].
+        x_tasks, y_tasks: number of runs of each task, the same tasks in the same order.
 
     Raises:
         ValueError: different numbers of tasks.
@@ -86,7 +94,7 @@ def improvement(
 
 
 def _trimmed(scores: Array, counts: Counts, cut: int) -> Interval:
-    """Mean without the `cut` least and the `cut` greatest runs, those of every point of a curve by themselves."""
+    """Compute the mean without the `cut` lowest and the `cut` highest runs, separately at every point of a curve."""
     runs, flat = len(scores), scores.reshape(len(scores), -1)
     ordered = np.sort(flat, 0)
     value = ordered[cut : runs - cut].mean(0)
@@ -94,7 +102,7 @@ def _trimmed(scores: Array, counts: Counts, cut: int) -> Interval:
     if cut == 0:
         return _interval(value.reshape(scores.shape[1:]), (flat.T @ counts / runs).reshape(*scores.shape[1:], -1))
     for point, order in enumerate(np.argsort(flat, 0).T):
-        # Runs up to each place in the order, less what is cut; the weighted sum of scores is by parts.
+        # Cumulative counts in the order of scores, clipped to the runs that remain; the sum of scores is by parts.
         below = counts[order]
         for row in range(1, runs):  # several times as fast as cumsum(0)
             below[row] += below[row - 1]
@@ -106,5 +114,5 @@ def _trimmed(scores: Array, counts: Counts, cut: int) -> Interval:
 
 
 def _interval(value: Array, drawn: Array) -> Interval:
-    """Of an estimate [*] and resampled ones [*, N]."""
+    """Return an estimate [*] with the interval of its resampled values [*, N]."""
     return Interval(value, *np.percentile(drawn, [2.5, 97.5], axis=-1))

@@ -1,18 +1,18 @@
-"""Are the uncertainties right? Scores, coverage and reliability of predictions, as pure functions of tensors.
+"""Scores and calibration of predictions, as pure functions of tensors.
 
-    proper scores      NLL, joint NLL, CRPS, Brier             lowest, in expectation, for the true distribution
-    calibration        PIT values, coverage, reliability, ECE  do events of probability p happen a share p of the time?
-    sharpness          mean width of an interval               to be read beside coverage
-    decomposition      entropies, mutual information, AUROC    what is epistemic, and does it rise off the data?
+    proper scores      NLL, joint NLL, CRPS, Brier             minimal in expectation for the true distribution
+    calibration        PIT values, coverage, reliability, ECE  events of probability p occur with frequency p
+    sharpness          mean width of an interval               to be compared at equal coverage
+    decomposition      entropies, mutual information, AUROC    the epistemic part, and whether it detects new inputs
 
-The mixture NLL is the Bayesian predictive's; the joint NLL over tau inputs also rewards right correlations (Osband et
-al., The Neural Testbed, 2022; Wen et al., From Predictions to Decisions, 2022). Proper scores: Gneiting and Raftery
-(Strictly Proper Scoring Rules, Prediction, and Estimation, 2007). Whether a posterior itself is computed rightly is
-asked by `bayesrl.metrics.diagnostics`.
+The mixture NLL is that of the Bayesian predictive; the joint NLL over tau inputs also rewards correct correlations
+(Osband et al., The Neural Testbed, 2022; Wen et al., From Predictions to Decisions, 2022). Proper scores: Gneiting and
+Raftery (Strictly Proper Scoring Rules, Prediction, and Estimation, 2007). `bayesrl.metrics.diagnostics` tests the
+inference of the posterior itself.
 
-Shapes: n draws, B inputs, E environments, C classes, tau inputs that are scored together; * is any shape. Everything
-is in the units of the targets, scores of densities and entropies in nats. Draws passed with targets are draws of the
-target itself, observation noise included. Shapes fit when each is the last dimensions of the largest.
+Shapes: n draws, B batch, C classes, tau inputs that are scored jointly; * is any shape. Where shapes must fit, each is
+a suffix of the largest. Values are in units of the targets, scores of densities and entropies in nats. Draws that are
+compared with targets are draws of the target, including observation noise.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from bayesrl.metrics.checks import check_labels, check_probabilities, check_shap
 
 
 def mixture_interval(draws: Tensor, noise: Tensor | float, level: float = 0.9) -> Tensor:
-    """Central interval of an equal mixture of Normal(draw, noise^2): draws [n, *] -> [2, *]."""
+    """Return the central interval of an equal mixture of Normal(draw, noise^2): draws [n, *] -> [2, *]."""
     return mixture_quantiles(draws, noise, draws.new_tensor([(1 - level) / 2, (1 + level) / 2]))
 
 
 def mixture_quantiles(draws: Tensor, noise: Tensor | float, levels: Tensor) -> Tensor:
-    """Quantiles of an equal mixture of Normal(draw, noise^2): draws [n, *], levels [k] -> [k, *].
+    """Return quantiles of an equal mixture of Normal(draw, noise^2): draws [n, *], levels [k] -> [k, *].
 
-    Of the draws each spread by 40 equally likely standard normal values; exact as both counts grow.
+    Each normal is represented by 40 equally likely values, so that the result is approximate.
     """
     p = (torch.arange(40, device=draws.device, dtype=draws.dtype) + 0.5) / 40
-    spread = torch.special.ndtri(p).view(-1, *(1 for _ in draws.shape)) * noise
-    return (draws + spread).flatten(0, 1).quantile(levels.to(draws), 0)
+    deviations = torch.special.ndtri(p).view(-1, *(1 for _ in draws.shape)) * noise
+    return (draws + deviations).flatten(0, 1).quantile(levels.to(draws), 0)
 
 
 def gaussian_interval(mean: Tensor, std: Tensor | float, level: float = 0.9) -> Tensor:
-    """Central interval of Normal(mean, std^2): mean [*], std [*] -> [2, *]."""
+    """Return the central interval of Normal(mean, std^2): mean [*], std [*] -> [2, *]."""
     if not 0 < level < 1:
         raise ValueError(f"got level={level}, wanted a probability between 0 and 1")
     std = positive_std(std, mean)
@@ -53,7 +53,7 @@ def gaussian_interval(mean: Tensor, std: Tensor | float, level: float = 0.9) -> 
 
 
 def coverage(interval: Tensor, y: Tensor) -> Tensor:
-    """Share of targets inside their interval: interval [2, *], y [*] -> 0-d; the interval's level if calibrated."""
+    """Compute the share of targets inside their interval: interval [2, *], y [*] -> 0-d."""
     check_values("interval", interval, dims=1, finite=False)
     check_values("y", y)
     check_shape("interval", interval.shape, (2, *y.shape))
@@ -61,7 +61,7 @@ def coverage(interval: Tensor, y: Tensor) -> Tensor:
 
 
 def sharpness(interval: Tensor) -> Tensor:
-    """Mean width: interval [2, *] -> 0-d; of two calibrated forecasts the narrower knows more."""
+    """Compute the mean width of intervals: [2, *] -> 0-d."""
     check_values("interval", interval, dims=1, finite=False)
     check_shape("interval", interval.shape, (2, *interval.shape[1:]))
     return (interval[1] - interval[0]).mean()
@@ -71,44 +71,45 @@ def sharpness(interval: Tensor) -> Tensor:
 
 
 def gaussian_nll(mean: Tensor, std: Tensor | float, y: Tensor) -> Tensor:
-    """-log Normal(y; mean, std^2): shapes that fit -> [*], the largest; mean [n, *] gives `mixture_nll` its input."""
+    """Compute -log Normal(y; mean, std^2): shapes that fit -> [*], the largest."""
     std = positive_std(std, mean, y)
     return 0.5 * ((y - mean) / std).square() + std.log() + 0.5 * math.log(2 * math.pi)
 
 
 def mixture_nll(log_likelihood: Tensor) -> Tensor:
-    """-log mean_i p(y | draw i), the NLL of the predictive mixture: log p(y | draw) [n, *] -> [*].
+    """Compute the NLL of the predictive mixture, -log mean_i p(y | draw i): log p(y | draw) [n, *] -> [*].
 
-    From n draws it is above the posterior predictive's on average, by var(p) / (2 n mean(p)^2) to first order.
+    The mean over samples of n draws exceeds the NLL of the posterior predictive by var(p) / (2 n mean(p)^2), to first
+    order.
     """
     check_values("log_likelihood", log_likelihood, dims=1, finite=False)
     return math.log(len(log_likelihood)) - log_likelihood.logsumexp(0)
 
 
 def joint_nll(log_likelihood: Tensor) -> Tensor:
-    """-log mean_i prod_t p(y_t | draw i): log p(y_t | draw) [n, *, tau] -> [*], the total over the tau inputs.
+    """Compute the joint NLL of tau inputs, -log mean_i prod_t p(y_t | draw i): log p [n, *, tau] -> [*].
 
-    Draws are shared by the tau inputs, so that correlations between them count; divide by tau for nats an input.
+    The tau inputs share draws, so that correlations between them count. Divide by tau for nats per input.
     """
     check_values("log_likelihood", log_likelihood, dims=2, finite=False)
     return mixture_nll(log_likelihood.sum(-1))
 
 
 def gaussian_crps(mean: Tensor, std: Tensor | float, y: Tensor) -> Tensor:
-    """CRPS of Normal(mean, std^2), std (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)) at z = (y - mean) / std.
+    """Compute the CRPS of Normal(mean, std^2): shapes that fit -> [*], the largest.
 
-    Shapes that fit -> [*], the largest (Gneiting et al., Calibrated Probabilistic Forecasting Using Ensemble Model
-    Output Statistics and Minimum CRPS Estimation, 2005).
+    It is std (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)) at z = (y - mean) / std (Gneiting et al., Calibrated
+    Probabilistic Forecasting Using Ensemble Model Output Statistics and Minimum CRPS Estimation, 2005).
     """
     std = positive_std(std, mean, y)
     return _expected_distance(y - mean, std) - std / math.sqrt(math.pi)
 
 
 def mixture_crps(mean: Tensor, std: Tensor | float, y: Tensor) -> Tensor:
-    """CRPS of an equal mixture of Normal(mean_i, std_i^2): mean [n, *], std fits mean, y [*] -> [*].
+    """Compute the CRPS of an equal mixture of Normal(mean_i, std_i^2): mean [n, *], std that fits, y [*] -> [*].
 
-    E|X - y| - E|X - X'| / 2 in closed form (Grimit et al., The Continuous Ranked Probability Score for Circular
-    Variables and its Application to Mesoscale Forecast Ensemble Verification, 2006); n^2 terms.
+    It is E|X - y| - E|X - X'| / 2 in closed form, of n^2 terms (Grimit et al., The Continuous Ranked Probability Score
+    for Circular Variables and its Application to Mesoscale Forecast Ensemble Verification, 2006).
     """
     check_values("mean", mean, dims=1)
     check_shape("y", y.shape, mean.shape[1:])
@@ -119,10 +120,10 @@ def mixture_crps(mean: Tensor, std: Tensor | float, y: Tensor) -> Tensor:
 
 
 def crps(draws: Tensor, y: Tensor) -> Tensor:
-    """Unbiased ("fair") estimate of the CRPS, E|X - y| - E|X - X'| / 2: draws [n, *], y [*] -> [*].
+    """Estimate the CRPS, E|X - y| - E|X - X'| / 2, without bias ("fair"): draws [n, *], y [*] -> [*].
 
-    The second mean, over pairs of different draws, is a weighted sum of the sorted draws (Ferro, Fair Scores for
-    Ensemble Forecasts, 2014). Unbiased, so an estimate at one target may be negative.
+    The second mean is over pairs of different draws, computed from the sorted draws (Ferro, Fair Scores for Ensemble
+    Forecasts, 2014). The estimate at a single target may be negative.
     """
     check_values("draws", draws, dims=1)
     check_values("y", y)
@@ -137,7 +138,7 @@ def crps(draws: Tensor, y: Tensor) -> Tensor:
 
 
 def brier_score(probs: Tensor, label: Tensor) -> Tensor:
-    """sum_c (p_c - 1[c = label])^2: probs [B, C], label [B] int64 -> [B], 0 to 2 (Brier, 1950)."""
+    """Compute sum_c (p_c - 1[c = label])^2, from 0 to 2: probs [B, C], label [B] int64 -> [B] (Brier, 1950)."""
     check_labels(probs, label)
     return (probs - nn.functional.one_hot(label, probs.shape[-1])).square().sum(-1)
 
@@ -146,18 +147,18 @@ def brier_score(probs: Tensor, label: Tensor) -> Tensor:
 
 
 def gaussian_pit(mean: Tensor, std: Tensor | float, y: Tensor) -> Tensor:
-    """Probability integral transform Phi((y - mean) / std): shapes that fit -> [*], uniform if calibrated.
+    """Compute the probability integral transform Phi((y - mean) / std): shapes that fit -> [*], the largest.
 
-    For a mixture, mean [n, *], average over the first dimension.
+    PIT values are uniform for a calibrated prediction. Those of a mixture are the averages over its components.
     """
     std = positive_std(std, mean, y)
     return torch.special.ndtr((y - mean) / std)
 
 
 def pit(draws: Tensor, y: Tensor) -> Tensor:
-    """PIT values from the rank of the target among draws: draws [n, *], y [*] -> [*].
+    """Compute PIT values from the rank of the target among draws: draws [n, *], y [*] -> [*].
 
-    (draws below + half of the ties + 1/2) / (n + 1): uniform on the n + 1 midpoints if calibrated.
+    A value is (draws below + ties / 2 + 1/2) / (n + 1), uniform on the n + 1 midpoints for a calibrated prediction.
     """
     check_values("draws", draws, dims=1)
     check_values("y", y)
@@ -167,7 +168,7 @@ def pit(draws: Tensor, y: Tensor) -> Tensor:
 
 
 class QuantileReliability(NamedTuple):
-    """Points of a reliability diagram for quantiles, on the diagonal if calibrated.
+    """Points of a reliability diagram for quantiles, on the diagonal for a calibrated prediction.
 
     Attributes:
         level: nominal probabilities, [levels].
@@ -179,9 +180,9 @@ class QuantileReliability(NamedTuple):
 
 
 def quantile_reliability(values: Tensor, levels: int = 100) -> QuantileReliability:
-    """Shares of PIT values [*] below the levels (k + 1/2) / levels; a value at a level counts half.
+    """Compute the shares of PIT values [*] below the levels (k + 1/2) / levels; a value at a level counts half.
 
-    Of PIT values by rank among n draws, levels = n + 1 asks exactly what n draws can answer.
+    For PIT values from ranks among n draws use levels = n + 1.
     """
     check_values("values", values)
     if levels < 1 or values.min() < 0 or values.max() > 1:
@@ -192,10 +193,10 @@ def quantile_reliability(values: Tensor, levels: int = 100) -> QuantileReliabili
 
 
 def quantile_ece(values: Tensor, levels: int = 100) -> Tensor:
-    """Mean over levels of |share of PIT values below - level|: PIT values [*] -> 0-d.
+    """Compute the mean over levels of |share of PIT values below - level|: PIT values [*] -> 0-d.
 
-    About .31 / sqrt(B) by chance where B independent forecasts are calibrated (a mean absolute Brownian bridge), 1/2 at
-    worst (Chung et al., Uncertainty Toolbox, 2021).
+    Its expectation is about 0.31 / sqrt(B) for B independent calibrated predictions (a mean absolute Brownian bridge);
+    its maximum is 1/2 (Chung et al., Uncertainty Toolbox, 2021).
     """
     level, observed = quantile_reliability(values, levels)
     return (observed - level).abs().mean()
@@ -205,12 +206,12 @@ def quantile_ece(values: Tensor, levels: int = 100) -> Tensor:
 
 
 class Reliability(NamedTuple):
-    """Points of a reliability diagram for classes, on the diagonal if calibrated; NaN in empty bins.
+    """Points of a reliability diagram for classes, on the diagonal for calibrated ones; NaN in empty bins.
 
     Attributes:
         confidence: mean probability of the predicted class, [bins].
-        accuracy: share of right predictions, [bins].
-        counts: inputs in each bin, int64 [bins].
+        accuracy: share of correct predictions, [bins].
+        counts: number of inputs in each bin, [bins] int64.
     """
 
     confidence: Tensor
@@ -219,10 +220,13 @@ class Reliability(NamedTuple):
 
 
 def reliability(probs: Tensor, label: Tensor, bins: int = 15, equal_mass: bool = False) -> Reliability:
-    """Confidence and accuracy of the most probable class: probs [B, C], label [B] int64.
+    """Compute confidence and accuracy of the most probable class.
 
-    Bins are (lower, upper], of equal width on [0, 1] or between quantiles of the confidences, so that each holds as
-    many inputs (equal confidences stay together).
+    Arguments:
+        probs: class probabilities, [B, C].
+        label: class labels, [B] int64.
+        bins: number of bins (lower, upper].
+        equal_mass: whether bins are between quantiles of the confidences instead of equally wide on [0, 1].
     """
     check_labels(probs, label)
     if bins < 1:
@@ -236,41 +240,50 @@ def reliability(probs: Tensor, label: Tensor, bins: int = 15, equal_mass: bool =
 
 
 def expected_calibration_error(probs: Tensor, label: Tensor, bins: int = 15, equal_mass: bool = False) -> Tensor:
-    """Mean |accuracy - confidence| over bins, weighted by count: probs [B, C], label [B] -> 0-d.
+    """Compute the mean |accuracy - confidence| over bins, weighted by counts: probs [B, C], label [B] -> 0-d.
 
-    Guo et al. (On Calibration of Modern Neural Networks, 2017); it is above 0 by chance, more so with more bins.
+    Its expectation for calibrated classes is positive and grows with the number of bins (Guo et al., On Calibration of
+    Modern Neural Networks, 2017).
     """
     confidence, accuracy, counts = reliability(probs, label, bins, equal_mass)
     return ((accuracy - confidence).abs() * counts).nansum() / len(label)
 
 
-# --- what is epistemic -----------------------------------------------------------------------------------------------
+# --- decomposition ---------------------------------------------------------------------------------------------------
 
 
 def predictive_entropy(probs: Tensor) -> Tensor:
-    """Total uncertainty H(mean_i p_i), nats: probs [n, *, C] -> [*]."""
+    """Compute the total uncertainty H(mean_i p_i) in nats: probs [n, *, C] -> [*]."""
     check_probabilities(probs)
     return torch.special.entr(probs.mean(0)).sum(-1)
 
 
 def expected_entropy(probs: Tensor) -> Tensor:
-    """Aleatoric uncertainty mean_i H(p_i), nats: probs [n, *, C] -> [*]."""
+    """Compute the aleatoric uncertainty mean_i H(p_i) in nats: probs [n, *, C] -> [*]."""
     check_probabilities(probs)
     return torch.special.entr(probs).sum(-1).mean(0)
 
 
 def mutual_information(probs: Tensor) -> Tensor:
-    """Epistemic uncertainty, predictive less expected entropy, nats: probs [n, *, C] -> [*], 0 to log min(n, C).
+    """Compute the epistemic uncertainty in nats, predictive minus expected entropy: probs [n, *, C] -> [*].
 
-    BALD: what the label would tell of the draw (Houlsby et al., Bayesian Active Learning, 2011).
+    It is the mutual information of label and draw, from 0 to log min(n, C), or BALD (Houlsby et al., Bayesian Active
+    Learning for Classification, 2011).
     """
     return predictive_entropy(probs) - expected_entropy(probs)
 
 
 def auroc(inside: Tensor, outside: Tensor) -> Tensor:
-    """P(score off the data > score on the data) + P(equal) / 2: scores [B], [B'] -> 0-d.
+    """Compute the area under the ROC curve of a detector of inputs outside the data; 0.5 by chance.
 
-    The area under the curve of a detector of inputs off the data, by ranks (Hanley and McNeil, 1982): .5 by chance.
+    It is P(score outside > score inside) + P(equal) / 2, by ranks (Hanley and McNeil, 1982).
+
+    Arguments:
+        inside: scores of inputs like the data, [B].
+        outside: scores of inputs unlike the data, [B'].
+
+    Returns:
+        The area, 0-d.
     """
     check_values("inside", inside, finite=False)
     check_values("outside", outside, finite=False)
@@ -278,14 +291,14 @@ def auroc(inside: Tensor, outside: Tensor) -> Tensor:
 
 
 def _share_below(values: Tensor, x: Tensor) -> Tensor:
-    """Share of values [*] below each x [k], those equal counted half: -> [k]."""
+    """Compute the share of values [*] below each x [k], where equal values count half: -> [k]."""
     ordered = values.flatten().sort().values
     below = torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)
     return below.to(values.dtype) / (2 * len(ordered))
 
 
 def _expected_distance(error: Tensor, std: Tensor) -> Tensor:
-    """E|X| of X ~ Normal(error, std^2)."""
+    """Return E|X| for X ~ Normal(error, std^2)."""
     z = error / std
     density = torch.exp(-0.5 * z.square()) / math.sqrt(2 * math.pi)
     return std * (z * (2 * torch.special.ndtr(z) - 1) + 2 * density)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def check_values(name: str, x: Tensor, dims: int = 0, finite: bool = True) -> None:
-    """Refuse what is empty, not floating point, of fewer dimensions, NaN or, where asked, infinite."""
+    """Raise unless x is floating point, not empty, of at least `dims` dimensions, without NaN and, if asked, finite."""
     if x.numel() == 0 or not x.is_floating_point() or x.dim() < dims:
         raise ValueError(
             f"got {name} {list(x.shape)} {x.dtype}, wanted floats, one or more, of at least {dims} dimensions"
@@ -19,12 +19,13 @@ def check_values(name: str, x: Tensor, dims: int = 0, finite: bool = True) -> No
 
 
 def check_shape(name: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Raise unless a shape is the wanted one."""
     if got != wanted:
         raise ValueError(f"got {name} {list(got)}, wanted {list(wanted)}: shapes must fit, use reshape or expand")
 
 
 def positive_std(std: Tensor | float, mean: Tensor, *y: Tensor) -> Tensor:
-    """std as a tensor, once it is seen to be positive and every shape to be the last dimensions of the largest."""
+    """Return std as a tensor; raise unless it is positive and every shape is a suffix of the largest one."""
     std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
     inputs = (mean, std, *y)
     largest = max((x.shape for x in inputs), key=len)
@@ -37,12 +38,14 @@ def positive_std(std: Tensor | float, mean: Tensor, *y: Tensor) -> Tensor:
 
 
 def check_probabilities(probs: Tensor) -> None:
+    """Raise unless the last dimension holds probabilities."""
     check_values("probs", probs)
     if probs.min() < 0 or ((probs.sum(-1) - 1).abs() > 1e-3).any():
         raise ValueError("got probs that are negative or do not sum to 1, wanted probabilities: use logits.softmax(-1)")
 
 
 def check_labels(probs: Tensor, label: Tensor) -> None:
+    """Raise unless labels [B] int64 are classes of probabilities [B, C]."""
     check_probabilities(probs)
     check_shape("label", label.shape, probs.shape[:1])
     if probs.dim() != 2 or label.dtype != torch.int64 or label.min() < 0 or label.max() >= probs.shape[-1]:

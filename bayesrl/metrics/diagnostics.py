@@ -1,14 +1,14 @@
-"""Is a posterior computed rightly? Simulation-based calibration, Pareto-smoothed importance sampling, R-hat and ESS.
+"""Diagnostics of posterior inference: simulation-based calibration, Pareto-smoothed importance sampling, R-hat, ESS.
 
-    sbc_ranks, sbc_chi2            right posterior: the truth's rank among posterior draws is uniform
-    psis                           right approximation: k-hat of the importance weights p / q below .7
-    rhat, ess_bulk, ess_tail       mixed chains: R-hat below 1.01, and an ESS of 100 a chain
+    sbc_ranks, sbc_chi2            exact posterior: the rank of the truth among posterior draws is uniform
+    psis                           good approximation: k-hat of the importance weights p / q below 0.7
+    rhat, ess_bulk, ess_tail       mixed chains: R-hat below 1.01, and an ESS above 100 per chain
 
 Definitions: Talts et al. (Validating Bayesian Inference Algorithms with Simulation-Based Calibration, 2018); Vehtari et
 al. (Pareto Smoothed Importance Sampling, 2024); Vehtari et al. (Rank-Normalization, Folding, and Localization: An
 Improved R-hat, 2021).
 
-Shapes: n draws; * is any shape, each of its elements judged by itself.
+Shapes: n draws; * is any shape, whose elements are treated separately.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ def sbc_ranks(
     posterior: Callable[[Data], Tensor],
     repetitions: int,
 ) -> Tensor:
-    """Ranks of the truth among posterior draws: int64 [repetitions, *], uniform on 0..n if the posterior is right.
+    """Compute ranks of the truth among posterior draws, on simulated data sets.
 
     Arguments:
-        prior: -> one draw of continuous quantities, [*].
-        simulator: the draw -> one data set.
-        posterior: the data set -> n independent draws of the same quantities, [n, *].
-        repetitions: data sets simulated.
+        prior: returns one draw of continuous quantities, [*].
+        simulator: maps such a draw to a data set.
+        posterior: maps a data set to n independent draws of the same quantities, [n, *].
+        repetitions: number of data sets.
+
+    Returns:
+        Ranks, [repetitions, *] int64, uniform on 0..n for an exact posterior.
     """
     if repetitions < 1:
         raise ValueError(f"got repetitions={repetitions}, wanted at least 1")
@@ -57,10 +60,18 @@ def sbc_ranks(
 
 
 def sbc_chi2(ranks: Tensor, draws: int, bins: int = 20) -> Tensor:
-    """Pearson's chi^2 of ranks against uniform: ranks [repetitions, *] int64 among n = `draws` -> [*].
+    """Compute Pearson's chi-squared statistic of ranks against the uniform distribution.
 
-    Uniform ranks give bins - 1 on average, with variance 2 (bins - 1); gammaincc((bins - 1) / 2, chi2 / 2) is the
-    p-value. Expects 5 or more repetitions a bin.
+    For uniform ranks the mean is bins - 1 and the variance 2 (bins - 1); the p-value is
+    gammaincc((bins - 1) / 2, chi2 / 2).
+
+    Arguments:
+        ranks: ranks among n draws, [repetitions, *] int64, with 5 or more repetitions per bin.
+        draws: n.
+        bins: number of bins, which divides n + 1.
+
+    Returns:
+        The statistic, [*].
     """
     if bins < 2 or (draws + 1) % bins:
         raise ValueError(f"got {draws} draws and {bins} bins, wanted 2 or more bins that divide draws + 1")
@@ -79,10 +90,10 @@ class PSIS(NamedTuple):
     """Importance weights with a smoothed tail.
 
     Attributes:
-        log_weights: normalised, so that the weights sum to 1 over draws, [n, *].
-        khat: tail index of the raw weights, [*]. Above min(1 - 1 / log10(n), .7) neither the weights nor what they were
-            taken from is to be trusted; -inf where the largest weights are all equal, +inf where the tail holds fewer
-            than five weights to fit.
+        log_weights: normalized log-weights, so that weights sum to 1 over draws, [n, *].
+        khat: tail index of the raw weights, [*]. Above min(1 - 1 / log10(n), 0.7) neither the weights nor the
+            approximation are reliable; -inf if the largest weights are all equal, +inf if fewer than five weights
+            are in the tail.
     """
 
     log_weights: Tensor
@@ -90,10 +101,13 @@ class PSIS(NamedTuple):
 
 
 def psis(log_weights: Tensor) -> PSIS:
-    """Pareto-smoothed importance sampling from log p(draw) - log q(draw), unnormalised, of draws from q: [n, *].
+    """Smooth the importance weights p / q of draws from q.
 
-    A generalised Pareto distribution is fitted to the min(n / 5, 3 sqrt(n)) largest weights, which are replaced by its
-    quantiles, none above the largest raw weight.
+    A generalized Pareto distribution is fitted to the min(n / 5, 3 sqrt(n)) largest weights, which are replaced by its
+    quantiles, truncated at the largest raw weight.
+
+    Arguments:
+        log_weights: log p(draw) - log q(draw) up to a constant, [n, *].
     """
     check_values("log_weights", log_weights, dims=1, finite=False)
     n = len(log_weights)
@@ -108,7 +122,7 @@ def psis(log_weights: Tensor) -> PSIS:
 
 
 def _smooth(x: Tensor) -> tuple[Tensor, Tensor]:
-    """PSIS of one set of log weights: x [n] float64 -> [n], 0-d."""
+    """Smooth one set of log-weights: x [n] float64 -> normalized log-weights [n] and k-hat, 0-d."""
     x = x - x.max()
     ordered, order = x.sort()
     size = math.ceil(min(len(x) / 5, 3 * len(x) ** 0.5))
@@ -120,7 +134,7 @@ def _smooth(x: Tensor) -> tuple[Tensor, Tensor]:
         return x.log_softmax(0), x.new_tensor(math.inf)
     if size == 0 or tail[0] == tail[-1]:
         return x.log_softmax(0), x.new_tensor(-math.inf)
-    k, scale = fit_generalized_pareto(tail.cpu())  # which works on the CPU alone
+    k, scale = fit_generalized_pareto(tail.cpu())  # it computes on the CPU
     p = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
     quantiles = scale * torch.expm1(-k * torch.log1p(-p)) / k + cutoff
     return x.scatter(0, order[-size:], quantiles.log().clamp(max=0)).log_softmax(0), x.new_tensor(k)
@@ -130,10 +144,10 @@ def _smooth(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rhat(chains: Tensor) -> Tensor:
-    """Rank-normalised split R-hat, the larger of bulk and folded: chains [chains, draws, *] -> [*]; NaN if constant.
+    """Compute the rank-normalized split R-hat: chains [chains, draws, *] -> [*], NaN for constant values.
 
-    sqrt(total / within variance) over half chains of normal scores; the folded one, of distances from the median, sees
-    chains that differ in spread.
+    R-hat is the square root of the total over the within-chain variance of normal scores, over half chains. The result
+    is the larger one of the bulk R-hat and of the folded R-hat, which detects chains that differ in scale.
     """
     _chains(chains)
     folded = (chains - _quantile(chains, 0.5)).abs()
@@ -141,13 +155,13 @@ def rhat(chains: Tensor) -> Tensor:
 
 
 def ess_bulk(chains: Tensor) -> Tensor:
-    """Effective sample size of normal scores, for centres: chains [chains, draws, *] -> [*]; NaN if constant."""
+    """Compute the effective sample size of normal scores, for means: chains [chains, draws, *] -> [*]."""
     _chains(chains)
     return _ess(_normal_scores(_split(chains)))
 
 
 def ess_tail(chains: Tensor) -> Tensor:
-    """The smaller effective sample size of the 5 % and 95 % quantiles: chains [chains, draws, *] -> [*]."""
+    """Compute the smaller effective sample size of the 5 % and 95 % quantiles: chains [chains, draws, *] -> [*]."""
     _chains(chains)
     low, high = (_ess(_split((chains <= _quantile(chains, p)).to(chains.dtype))) for p in (0.05, 0.95))
     return torch.fmin(low, high)
@@ -162,20 +176,20 @@ def _chains(chains: Tensor) -> None:
 
 
 def _quantile(chains: Tensor, p: float) -> Tensor:
-    """Linear between order statistics over all chains; torch.quantile refuses more than 16 million values."""
+    """Interpolate order statistics over all chains; `torch.quantile` accepts no more than 16 million values."""
     ordered = chains.flatten(0, 1).sort(0).values
     at = p * (len(ordered) - 1)
     return ordered[int(at)].lerp(ordered[math.ceil(at)], at - int(at))
 
 
 def _split(chains: Tensor) -> Tensor:
-    """Halves of chains as chains; of an odd number of draws the middle one is left out."""
+    """Return halves of chains as chains, without the middle draw of an odd number."""
     half = chains.shape[1] // 2
     return torch.cat([chains[:, :half], chains[:, -half:]])
 
 
 def _normal_scores(chains: Tensor) -> Tensor:
-    """Phi^-1((rank - 3/8) / (n + 1/4)) of ranks over all chains, ties sharing their average."""
+    """Return Phi^-1((rank - 3/8) / (n + 1/4)) of the ranks over all chains, with average ranks of ties."""
     flat = chains.flatten(0, 1).movedim(0, -1).contiguous()
     ordered = flat.sort(-1).values
     rank = (torch.searchsorted(ordered, flat) + torch.searchsorted(ordered, flat, right=True) + 1).to(flat.dtype) / 2
@@ -190,14 +204,14 @@ def _rhat(chains: Tensor) -> Tensor:
 
 
 def _ess(chains: Tensor) -> Tensor:
-    """Draws / (-1 + 2 sum of autocorrelations), by Geyer's initial monotone sequence: [chains, draws, *] -> [*].
+    """Compute draws / (-1 + 2 sum of autocorrelations) by Geyer's initial monotone sequence: [chains, draws, *] -> [*].
 
-    Autocorrelations are of the variance within and between chains; those of lags 2k and 2k + 1 are summed, until a sum
-    is not positive, and no sum is above the one before.
+    Autocorrelations relate to the variance within and between chains. Those of the lags 2k and 2k + 1 are summed in
+    pairs up to the first pair that is not positive; each pair is limited by the one before.
     """
     m, draws = chains.shape[:2]
-    centred = chains - chains.mean(1, keepdim=True)
-    spectrum = torch.fft.rfft(centred, 2 * draws, dim=1).abs().square()
+    centered = chains - chains.mean(1, keepdim=True)
+    spectrum = torch.fft.rfft(centered, 2 * draws, dim=1).abs().square()
     covariance = torch.fft.irfft(spectrum, 2 * draws, dim=1)[:, :draws].mean(0) / draws
     total = covariance[0] + chains.mean(1).var(0)
     rho = 1 - (covariance[0] * (draws / (draws - 1)) - covariance) / total
@@ -205,6 +219,6 @@ def _ess(chains: Tensor) -> Tensor:
     pairs = max(1, (draws - 1) // 2)
     even, odd = rho[: 2 * pairs].unflatten(0, (pairs, 2)).unbind(1)
     alive = ((even + odd)[:-1] > 0).cumprod(0)
-    kept = ((even + odd).cummin(0).values[:-1] * alive).sum(0)
+    pairs_sum = ((even + odd).cummin(0).values[:-1] * alive).sum(0)
     last = even.gather(0, alive.sum(0, keepdim=True))[0].clamp(min=0)
-    return m * draws / (2 * kept + last - 1).clamp(min=1 / math.log10(m * draws))
+    return m * draws / (2 * pairs_sum + last - 1).clamp(min=1 / math.log10(m * draws))

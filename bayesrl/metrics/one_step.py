@@ -1,4 +1,4 @@
-"""Prequential scores of one step: how well was predicted what nothing has been learned from yet?
+"""Prequential scores of one-step predictions, on transitions that have not been learned from yet.
 
 (Dawid, Present Position and Potential Developments: Statistical Theory, the Prequential Approach, 1984.) Shapes: n
 draws, B transitions, K targets.
@@ -15,16 +15,18 @@ from bayesrl.posteriors import Batch, Posterior
 
 @torch.no_grad()
 def score(posterior: Posterior, batch: Batch, n: int = 50) -> dict[str, Tensor]:
-    """Scores of one-step predictions, 0-d tensors by name, in units of the standardized targets.
-
-    nll: of the mixture over draws, summed over targets, mean over transitions. crps, coverage_90, ece: over transitions
-    and targets but the last, the flag; a draw counts as a normal of its mean and variance. epistemic_std,
-    aleatoric_std: root mean squares over the same.
+    """Score one-step predictions, in units of the standardized targets.
 
     Arguments:
-        posterior: with the likelihood `WithFlag`.
-        batch: targets [1, B, K + 1], the flag last.
-        n: draws.
+        posterior: a posterior with the likelihood `WithFlag`.
+        batch: transitions with the targets [1, B, K + 1], the flag last.
+        n: number of draws.
+
+    Returns:
+        0-d tensors by name. `nll` is that of the mixture over draws, summed over targets and averaged over transitions.
+        `crps`, `coverage_90` and `ece` are over transitions and all targets but the flag, where each draw is a normal
+        with its mean and variance; `epistemic_std` and `aleatoric_std` are root mean squares over the same. For
+        predictions that are not finite, `nll` and `crps` are infinite and the others absent.
     """
     likelihood, out, y = posterior.likelihood, posterior.sample(batch.x, n), batch.y[0]
     mean, std = likelihood.mean(out)[..., :-1], likelihood.variance(out)[..., :-1].sqrt()

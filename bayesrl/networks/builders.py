@@ -27,7 +27,7 @@ def mlp(
     """Build a multilayer perceptron [B, *shape] -> [B, A].
 
     Arguments:
-        shape: of one input.
+        shape: shape of one input.
         outputs: A.
         categories: length of the binary vector, where inputs are the indices of its ones; else 0.
         size: numbers for each output, the likelihood's `size`.
@@ -59,7 +59,7 @@ def residual(
     """Build residual blocks with LayerNorm, [B, *shape] -> [B, A] (Lee et al., SimBa, 2025).
 
     Arguments:
-        shape: of one input.
+        shape: shape of one input.
         outputs: A.
         categories: length of the binary vector, where inputs are the indices of its ones; else 0.
         size: numbers for each output, the likelihood's `size`.
@@ -87,7 +87,7 @@ def cnn(
     """Build a convolutional network for images, [B, height, width, channels] -> [B, A].
 
     Arguments:
-        shape: of one image, [height, width, channels].
+        shape: shape of one image, [height, width, channels].
         outputs: A.
         categories: 0, as images are not indices.
         size: numbers for each output, the likelihood's `size`.
@@ -114,7 +114,7 @@ def recurrent(
     """Build a recurrent network over the last W observations of an episode, [B, W, 1 + prod(shape)] -> [B, A].
 
     Arguments:
-        shape: of one observation.
+        shape: shape of one observation.
         outputs: A.
         categories: length of the binary vector, where observations are the indices of its ones; else 0.
         size: numbers for each output, the likelihood's `size`.

@@ -1,8 +1,10 @@
-"""Network bodies: plain `torch.nn` modules from an observation to features.
+"""Network bodies: `torch.nn` modules that map an observation to features.
 
-A body carries facts the rest relies on: `features`, the width D of its output; `reset_parameters` on its layers, from
-which `Network.init` draws fresh weights; `rectified = False` where features have not passed a ReLU; `history` = W where
-an input is a window of W observations. Its layers are modules, ReLUs too, in the order in which they are evaluated.
+A body has the attribute `features`, the width D of its output; `rectified = False` if its features have not passed a
+ReLU; and `history = W` if an input is a window of W observations. Its layers are modules, including activations, in the
+order of evaluation, and have the method `reset_parameters`, with which `Network.init` draws initial weights.
+
+Shapes: B batch, D features, W window.
 """
 
 from __future__ import annotations
@@ -16,10 +18,15 @@ from torch import Tensor, nn
 
 
 class OneHotLinear(nn.Module):
-    """A linear layer on binary vectors of `categories` entries, given as indices of their ones: [B, k] -> [B, units].
+    """A linear layer on binary vectors, which are passed as the indices of their ones: [B, k] -> [B, units].
 
-    Costs k rows instead of a product with the whole matrix. The index `categories` points to a row of zeros that
-    stays zero. Weights start from N(0, std^2): the usual 1/sqrt(width) would leave nothing of a one-hot but the bias.
+    It sums k rows of its matrix instead of computing a matrix product. The index `categories` selects zeros.
+    Weights start from N(0, std^2): with the usual scale 1/sqrt(width) the bias would outweigh a single row.
+
+    Arguments:
+        categories: length of the binary vector.
+        units: width of the output.
+        std: initial standard deviation of a weight.
     """
 
     def __init__(self, categories: int, units: int, std: float = 0.1) -> None:
@@ -40,17 +47,19 @@ class OneHotLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = nn.functional.embedding(x, self.weight, padding_idx=self.categories)
-        return (rows * (x != self.categories)[..., None]).sum(-2) + self.bias  # also of weights that are drawn
+        return (rows * (x != self.categories)[..., None]).sum(
+            -2
+        ) + self.bias  # masked, because a sampled row is not zero
 
 
 class MLP(nn.Sequential):
-    """A multilayer perceptron: [B, *] -> [B, hidden[-1]], an activation after every layer.
+    """A multilayer perceptron with an activation after every layer: [B, *] -> [B, hidden[-1]].
 
     Arguments:
-        shape: of one input.
+        shape: shape of one input.
         hidden: layer widths.
-        categories: where inputs are indices of ones, the length of the binary vector they point into.
-        normalize: LayerNorm before every activation (Ba et al., 2016).
+        categories: length of the binary vector, where inputs are the indices of its ones; else 0.
+        normalize: whether LayerNorm precedes every activation (Ba et al., 2016).
         activation: such as `nn.ReLU`, or the smooth `nn.SiLU`.
     """
 
@@ -74,14 +83,14 @@ class MLP(nn.Sequential):
 class ResidualMLP(nn.Sequential):
     """Residual blocks x + W_2 relu(W_1 LayerNorm(x)) between a linear layer and a LayerNorm: [B, *] -> [B, width].
 
-    Keeps plain Q-learning stable at widths and update rates at which an MLP diverges (Lee et al., SimBa, 2025).
+    Q-learning with it is stable at widths and update rates at which an MLP diverges (Lee et al., SimBa, 2025).
 
     Arguments:
-        shape: of one input.
+        shape: shape of one input.
         width: D.
-        blocks: how many.
+        blocks: number of residual blocks.
         expansion: width inside a block, in units of D.
-        categories: where inputs are indices of ones, the length of the binary vector they point into.
+        categories: length of the binary vector, where inputs are the indices of its ones; else 0.
     """
 
     rectified = False
@@ -97,7 +106,7 @@ class ResidualMLP(nn.Sequential):
 
 
 class _Residual(nn.Module):
-    """[B, width] -> [B, width]."""
+    """A residual block: [B, width] -> [B, width]."""
 
     def __init__(self, width: int, inside: int) -> None:
         super().__init__()
@@ -108,12 +117,12 @@ class _Residual(nn.Module):
 
 
 class CNN(nn.Sequential):
-    """Convolutions and then a multilayer perceptron: images -> [B, hidden[-1]], ReLU after every layer.
+    """Convolutions and a multilayer perceptron, with a ReLU after every layer: [B, *shape] -> [B, hidden[-1]].
 
     Arguments:
-        shape: of one image, [height, width, channels]; a batch is [B, *shape].
+        shape: shape of one image, [height, width, channels].
         convolutions: channels, kernel, stride and padding of each.
-        hidden: layer widths after them.
+        hidden: widths of the dense layers.
     """
 
     def __init__(self, shape: Sequence[int], convolutions: Sequence[Sequence[int]], hidden: Sequence[int]) -> None:
@@ -144,15 +153,16 @@ class CNN(nn.Sequential):
 
 
 class GRU(nn.Module):
-    """A gated recurrent unit run over a window: inputs [B, W, D], flags [B, W, 1] -> its last state [B, units].
+    """A gated recurrent unit over a window: inputs [B, W, D], flags [B, W, 1] -> the last state [B, units].
 
         r, u = sigmoid(A x + C h);   n = tanh(A' x + r * C' h);   h' = flag * (u * h + (1 - u) * n)
 
-    (Cho et al., 2014.) `nn.GRU` in operations that can be batched over weights, gates in its order, but for `remember`.
+    (Cho et al., 2014.) It is `nn.GRU` in operations that can be batched over weights, with the same order of gates, and
+    with `chrono_bias` added.
 
     Arguments:
         inputs: D.
-        units: of the state.
+        units: width of the state.
     """
 
     def __init__(self, inputs: int, units: int) -> None:
@@ -161,7 +171,7 @@ class GRU(nn.Module):
 
     def forward(self, x: Tensor, flag: Tensor) -> Tensor:
         W, units = x.shape[-2], self.state.in_features
-        gates = self.input(x) + nn.functional.pad(remember(W, units, x), (units, units))
+        gates = self.input(x) + nn.functional.pad(chrono_bias(W, units, x), (units, units))
         h = x.new_zeros(x.shape[0], units)
         for t in range(W):
             state = self.state(h)
@@ -172,16 +182,16 @@ class GRU(nn.Module):
 
 
 class MinGRU(nn.Module):
-    """A gated unit whose gates see the input alone: inputs [B, W, D], flags [B, W, 1] -> its last state [B, units].
+    """A gated unit with gates that depend on the input alone: [B, W, D], flags [B, W, 1] -> last state [B, units].
 
         n = tanh(A x);   u = sigmoid(A' x);   h' = u * h + (1 - u) * n   =>   h_W = sum_t (1 - u_t) n_t prod_{s > t} u_s
 
-    All steps at once, about twice as fast as `GRU`, and captured in a graph that does not grow with W. (Feng et al.,
-    Were RNNs All We Needed?, 2024; with tanh: Bradbury et al., Quasi-Recurrent Neural Networks, 2017.)
+    All steps are computed in parallel, about twice as fast as in `GRU`, and the captured graph does not grow with W.
+    (Feng et al., Were RNNs All We Needed?, 2024; with tanh: Bradbury et al., Quasi-Recurrent Neural Networks, 2017.)
 
     Arguments:
         inputs: D.
-        units: of the state.
+        units: width of the state.
     """
 
     def __init__(self, inputs: int, units: int) -> None:
@@ -190,16 +200,16 @@ class MinGRU(nn.Module):
 
     def forward(self, x: Tensor, flag: Tensor) -> Tensor:
         new, gate = self.input(x).chunk(2, -1)
-        gate = gate + remember(x.shape[-2], gate.shape[-1], x)
-        kept = nn.functional.logsigmoid(gate)  # log u
-        kept = kept.flip(1).cumsum(1).flip(1) - kept  # of all later steps
-        return (flag * new.tanh() * torch.sigmoid(-gate) * kept.exp()).sum(1)
+        gate = gate + chrono_bias(x.shape[-2], gate.shape[-1], x)
+        log_u = nn.functional.logsigmoid(gate)
+        log_product = log_u.flip(1).cumsum(1).flip(1) - log_u  # over all later steps
+        return (flag * new.tanh() * torch.sigmoid(-gate) * log_product.exp()).sum(1)
 
 
-def remember(W: int, units: int, like: Tensor) -> Tensor:
-    """What is added to update gates, [units]: log(tau) with tau from 1 to W - 1, so that units forget after tau steps.
+def chrono_bias(W: int, units: int, like: Tensor) -> Tensor:
+    """Return a bias of update gates, [units]: log(tau) with tau from 1 to W - 1, for memories of about tau steps.
 
-    (Tallec & Ollivier, Can Recurrent Neural Networks Warp Time?, 2018, where it is how their biases start.)
+    (Tallec & Ollivier, Can Recurrent Neural Networks Warp Time?, 2018, who initialize the learned bias with it.)
     """
     return torch.linspace(1, W - 1, units, device=like.device, dtype=like.dtype).log()
 
@@ -209,14 +219,14 @@ class Recurrent(nn.Module):
 
         e_t = encoder(obs_t);   h = cell(e_1, ..., e_W);   features = relu(linear(LayerNorm([h, e_W])))
 
-    Each observation has a flag before it, 1, or 0 before the episode's first one: the state is zero until the episode
-    begins, and what fills the window before changes nothing.
+    Each row of a window begins with a flag, 1 for an observation and 0 for padding before the episode's first one. The
+    state is zero until the episode begins, so that padding has no effect.
 
     Arguments:
         encoder: a body for one observation.
-        cell: inputs [B, W, encoder.features] and flags [B, W, 1] -> state [B, units].
-        units: of the state.
-        shape: of one observation.
+        cell: maps inputs [B, W, encoder.features] and flags [B, W, 1] to a state [B, units].
+        units: width of the state.
+        shape: shape of one observation.
         width: D.
         history: W.
     """
@@ -244,7 +254,12 @@ class Recurrent(nn.Module):
 
 
 class Streams(nn.Module):
-    """Two streams on one body, for a dueling head: [B, *] -> [B, 2 width], value features before advantage features."""
+    """Value and advantage streams on one body, for a dueling head: [B, *] -> [B, 2 width].
+
+    Arguments:
+        body: the body that both share.
+        width: D, the width of each stream; the value stream comes first.
+    """
 
     def __init__(self, body: nn.Module, width: int) -> None:
         super().__init__()
@@ -257,10 +272,10 @@ class Streams(nn.Module):
 
 
 class Dueling(nn.Module):
-    """Value and advantages to Q-values: [..., 1 + A] -> [..., A], Q = V + adv - mean(adv) (Wang et al., 2016).
+    """Combine V and advantages to Q = V + adv - mean(adv): [..., 1 + A] -> [..., A] (Wang et al., 2016).
 
     Arguments:
-        size: numbers for each of them, side by side.
+        size: adjacent numbers for each of them; inputs are [..., (1 + A) size].
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -273,11 +288,11 @@ class Dueling(nn.Module):
 
 
 def init_prior_(body: nn.Module) -> nn.Module:
-    """Fresh random-feature weights in place, so that standardized inputs give features of second moment 1.
+    """Draw random-feature weights in place, with which standardized inputs give features of second moment 1.
 
-    Of 1/2 where they have passed a ReLU: weights are drawn from N(0, 2 / fan_in) after one (He et al., 2015), else from
-    N(0, 1 / fan_in), without bias; the first layer's from N(0, 1 / (fan_in + 1)), with the bias as one more input.
-    Layers with an `init_prior_` of their own know better. Residual blocks add their second moments.
+    Features that have passed a ReLU have a second moment of 1/2. After a ReLU, weights are drawn from N(0, 2 / fan_in)
+    (He et al., 2015), otherwise from N(0, 1 / fan_in), and biases are zero. The first layer's weights and biases are
+    drawn from N(0, 1 / (fan_in + 1)). A layer may define its own `init_prior_`. Residual blocks add second moments.
     """
     first, rectified = True, False
     for module in body.modules():
@@ -301,7 +316,7 @@ def init_prior_(body: nn.Module) -> nn.Module:
 
 
 def _first(shape: Sequence[int], units: int, categories: int) -> nn.Module:
-    """The layer that sees the observation: [B, *shape] flat, or indices [B, k]."""
+    """Return the layer on the observation: on [B, prod(shape)] numbers, or on indices [B, k]."""
     return OneHotLinear(categories, units) if categories else nn.Linear(math.prod(shape), units)
 
 

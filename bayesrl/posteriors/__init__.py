@@ -1,4 +1,4 @@
-"""Distributions over functions: one method, one file, one order (what, index, forward, learn)."""
+"""Distributions over functions, one method in each file, in one order: construction, index, forward, learn."""
 
 from bayesrl.posteriors.base import Posterior
 from bayesrl.posteriors.dropout import ConcreteDropout, Dropout

@@ -1,8 +1,10 @@
-"""The contract: a posterior is a distribution over functions, addressed by an epistemic index.
+"""The base class: a posterior is a distribution over functions, addressed by an epistemic index.
 
-Shapes: n draws, B batch, E environments, A actions. Equal indices mean the same function until the next update; that
-is what makes Thompson sampling "keep an index until the episode ends" and lets draw z of a target network teach draw z
-of the learner (epistemic index: Osband et al., Epistemic Neural Networks, 2023).
+Until the next update an index z always selects the same function. Thompson sampling therefore holds one index for an
+episode, and draw z of a target network provides the targets of draw z of the online network (Osband et al., Epistemic
+Neural Networks, 2023).
+
+Shapes: n draws, B batch, E environments, A actions, K targets, W window.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ class Posterior(nn.Module):
     """A distribution over functions [B, *] -> [B, *out].
 
     Attributes:
-        likelihood: from a function's output to the distribution of its target.
-        draws: how many draws an update should teach at once.
-        degenerate: whether it is one function by construction, so that a spread of zero is no news.
-        fixed: names of buffers that no update changes; a snapshot shares them.
+        likelihood: maps a function's output to the distribution of its target.
+        draws: number of draws that an update trains at once.
+        degenerate: whether the posterior is a single function by construction, without epistemic uncertainty.
+        fixed: names of buffers that no update changes; a snapshot shares their memory.
     """
 
     likelihood: Likelihood
@@ -41,78 +43,108 @@ class Posterior(nn.Module):
 
     @property
     def history(self) -> int:
-        """W, how many observations of an episode an input holds: its network's, or 1."""
+        """W, the number of observations in an input: the network's, or 1."""
         return getattr(getattr(self, "network", None), "history", 1)
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
-        """n fresh indices, [n, *], each distributed as the posterior, from `generator` or torch's global one."""
+        """Draw n indices.
+
+        Arguments:
+            n: number of draws.
+            generator: source of random numbers; torch's global one by default.
+
+        Returns:
+            Indices z, [n, *], whose functions are distributed as the posterior.
+        """
         raise NotImplementedError
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """Every draw on every input: z [n, *], x [B, *] -> [n, B, *out]."""
+        """Evaluate every draw on every input: z [n, *], x [B, *] -> [n, B, *out]."""
         raise NotImplementedError
 
     def paired(self, z: Tensor, x: Tensor) -> Tensor:
-        """Draw i on input i: z [E, *], x [E, *] -> [E, *out]."""
+        """Evaluate draw i on input i: z [E, *], x [E, *] -> [E, *out]."""
         raise NotImplementedError
 
     def functions(self, z: Tensor) -> Callable[[Tensor], Tensor]:
-        """The draws z [n, *] as functions of a batch each: x [n, B, *] -> [n, B, *out], draw i on batch i.
+        """Return the draws as one function that evaluates draw i on batch i.
 
-        What depends on z alone is computed here, once; they hold until the next update.
+        Everything that depends on z alone is computed once, here. The result is valid until the next update.
+
+        Arguments:
+            z: indices, [n, *].
+
+        Returns:
+            A function x [n, B, *] -> [n, B, *out].
         """
         return lambda x: vmap(lambda one, rows: self(one[None], rows)[0])(z, x)
 
     def central(self, n: int) -> Tensor:
-        """Indices [k, *], k at most n, whose functions average to the posterior mean, always the same ones.
+        """Return at most n indices whose functions average to the posterior mean, the same ones at every call.
 
-        Exactly where there are no more than n functions, else as near as n draws do. A class whose functions are linear
-        in their index says that one does; a class derived from it that changes `index` says what does then.
+        The average is exact if there are no more than n functions, and a Monte Carlo estimate otherwise. A class whose
+        functions are linear in their index overrides this to return a single one.
+
+        Returns:
+            Indices z, [k, *] with k <= n.
         """
         device = next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
         z = self.index(n, Generator(device=device).manual_seed(0))
         return z if z.is_floating_point() else z.unique(dim=0)
 
     def center(self, x: Tensor) -> Tensor:
-        """The posterior mean of the output: x [B, *] -> [B, *out]; always the same 100 draws where none is closed."""
+        """Return the posterior mean of the output: x [B, *] -> [B, *out]; by default an average of 100 fixed draws."""
         return self(self.central(100), x).mean(0)
 
     def mean(self, x: Tensor) -> Tensor:
-        """The expected target: x [B, *] -> [B, K]."""
+        """Return the expected target: x [B, *] -> [B, K]."""
         if self.likelihood.linear:
             return self.likelihood.mean(self.center(x))
         return self.likelihood.mean(self.sample(x)).mean(0)
 
     def expected(self, z: Tensor, x: Tensor) -> Tensor:
-        """Every draw's expected target: z [n, *], x [B, *] -> [n, B, K]."""
+        """Return the expected target under every draw: z [n, *], x [B, *] -> [n, B, K]."""
         return self.likelihood.mean(self(z, x))
 
     def sample(self, x: Tensor, n: int = 100) -> Tensor:
-        """n draws, the same at every call between two updates: x [B, *] -> [n, B, *out]."""
+        """Evaluate n fixed draws, the same ones at every call: x [B, *] -> [n, B, *out]."""
         return self(self.index(n, Generator(device=x.device).manual_seed(0)), x)
 
     @torch.no_grad()
     def predict(self, x: Tensor, n: int = 100) -> Prediction:
-        """Mean, epistemic and aleatoric part of the prediction at x [B, *], over n draws; 256 inputs at a time."""
+        """Predict the targets at x, with their epistemic and aleatoric uncertainty.
+
+        Arguments:
+            x: inputs, [B, *]; they are evaluated 256 at a time.
+            n: number of draws.
+        """
         parts = [self.likelihood.split(self.sample(rows, n)) for rows in x.split(256)]
         return Prediction(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def kl(self, z: Tensor) -> Tensor:
-        """KL of the weights' posterior from their prior in nats, averaged over draws z; NaN where there is none."""
+        """Return KL(posterior || prior) of the weights in nats, averaged over draws z; NaN where it is not defined."""
         return torch.full((), torch.nan, device=z.device)
 
     def snapshot(self) -> Posterior:
-        """A frozen copy that no later update changes: a target network, an actor."""
+        """Return a frozen copy that later updates do not change, such as a target network."""
         optimizer = getattr(self, "optimizer", None)
         shared = {id(buffer): buffer for buffer in map(self.get_buffer, self.fixed)}
         clone = copy.deepcopy(self, {id(optimizer): None, **shared})
         return clone.requires_grad_(False)
 
     def tags(self, n: int) -> Tensor:
-        """What data randomisation stores with each of n new observations, [n, K]; here nothing, K = 0."""
+        """Draw the random numbers that n new observations store for `bootstrap`, [n, L]; none by default, L = 0."""
         return torch.empty(n, 0)
 
     def bootstrap(self, z: Tensor, tags: Tensor) -> tuple[Tensor, Tensor]:
-        """How tagged observations [B, K] count for draws z [n, *]: weights [n, B] and target perturbations [n, B]."""
+        """Return the weights and target perturbations of observations for draws (data randomization).
+
+        Arguments:
+            z: indices, [n, *].
+            tags: what `tags` stored with each observation, [B, L].
+
+        Returns:
+            Weights [n, B], by default 1, and perturbations that are added to the targets, [n, B], by default 0.
+        """
         weight = torch.ones(len(z), len(tags), device=z.device)
         return weight, torch.zeros_like(weight)

@@ -1,4 +1,4 @@
-"""A data set as batches for a posterior, checked before anything is learned from it.
+"""Data sets as batches for a posterior, with checks of their shapes, types and values.
 
 Shapes: N observations, n draws, B batch, K targets.
 """
@@ -16,28 +16,28 @@ from bayesrl.posteriors.types import Batch
 
 
 class Data:
-    """A data set as batches that a posterior can be taught.
+    """A data set from which batches for a posterior are taken.
 
     Arguments:
-        posterior: whose tags each observation keeps.
-        x, y: [N, *] and [N, *].
+        posterior: the posterior to train; each observation stores its tags.
+        x, y: inputs and targets, [N, *].
     """
 
     def __init__(self, posterior: Posterior, x: Tensor, y: Tensor) -> None:
         self.posterior, self.x = posterior, x
-        self.y = y[:, None] if y.dim() == 1 and y.is_floating_point() else y  # targets [N, K], class numbers [N]
+        self.y = y[:, None] if y.dim() == 1 and y.is_floating_point() else y  # targets [N, K], class labels [N]
         self.tags = posterior.tags(len(x))
         self.size = torch.tensor(float(len(x)), device=x.device)
 
     def shuffled(self, batch_size: int) -> Iterator[Tensor]:
-        """Indices [B] without end, each at most once in an epoch: what is left over waits for the next shuffle."""
+        """Yield row numbers [B] forever, each row at most once in an epoch; incomplete batches are dropped."""
         N = len(self.x)
         B = min(batch_size, N)
         while True:
             yield from torch.randperm(N, device=self.x.device)[: N // B * B].view(-1, B)
 
     def batch(self, index: Tensor, z: Tensor) -> Batch:
-        """The observations `index` [B] for draws z [n, *]."""
+        """Return the observations with the row numbers `index` [B], for draws z [n, *]."""
         weight, shift = self.posterior.bootstrap(z, self.tags[index])
         y = self.y[index].expand(len(z), *self.y[index].shape)
         if y.is_floating_point():
@@ -45,7 +45,7 @@ class Data:
         return Batch(self.x[index], None, y, weight.to(y.dtype) if y.is_floating_point() else weight, self.size)
 
     def sweep(self, batch_size: int) -> list[Batch]:
-        """All of it once, in order, every observation with weight 1, n = 1."""
+        """Return the whole data set in order, with weights of 1 and n = 1."""
         out = []
         for index in torch.arange(len(self.x), device=self.x.device).split(batch_size):
             y = self.y[index][None]
@@ -54,9 +54,20 @@ class Data:
         return out
 
 
+def hold_out(x: Tensor, y: Tensor, share: float) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Split a data set at random into training data and a share of held-out data; a share of 0 keeps the order."""
+    cut = round(share * len(x))
+    if not 0 <= share < 1 or (share and not 1 <= cut < len(x)):
+        raise ValueError(
+            f"got held_out={share} of {len(x)} observations, wanted a share that leaves some on both sides"
+        )
+    order = (torch.randperm if share else torch.arange)(len(x), device=x.device)
+    return (x[order[cut:]], y[order[cut:]]), (x[order[:cut]], y[order[:cut]])
+
+
 @torch.no_grad()
 def predictive_nll(posterior: Posterior, x: Tensor, y: Tensor, n: int = 100) -> float:
-    """Mean negative log-likelihood of y [N, *] under the mixture of n draws at x [N, *], in nats an observation."""
+    """Return the mean negative log-likelihood of y [N, *] under the mixture of n draws at x [N, *], in nats."""
     y = y[:, None] if y.dim() == 1 and y.is_floating_point() else y
     total = 0.0
     for rows, targets in zip(x.split(256), y.split(256), strict=True):
@@ -67,10 +78,14 @@ def predictive_nll(posterior: Posterior, x: Tensor, y: Tensor, n: int = 100) -> 
 
 
 def check(posterior: Posterior, x: Tensor, y: Tensor) -> None:
-    """Refuse data that cannot be learned from, in one sentence.
+    """Raise a ValueError for data that a posterior cannot learn from.
+
+    Arguments:
+        posterior: the posterior to train.
+        x, y: inputs and targets, [N, *].
 
     Raises:
-        ValueError: which of shape, type and value is wrong.
+        ValueError: a wrong type, shape or value.
     """
     if not isinstance(x, Tensor) or not isinstance(y, Tensor):
         raise ValueError(f"got {type(x).__name__} and {type(y).__name__}, wanted tensors: use torch.as_tensor")
@@ -94,9 +109,9 @@ def check(posterior: Posterior, x: Tensor, y: Tensor) -> None:
     size, outputs = posterior.likelihood.size, out.shape[-1]
     if posterior.likelihood.discrete:
         if y.dim() != 1 or y.is_floating_point():
-            raise ValueError(f"got targets {list(y.shape)} of {y.dtype}, wanted class numbers [N]: use .long()")
+            raise ValueError(f"got targets {list(y.shape)} of {y.dtype}, wanted class labels [N]: use .long()")
         if int(y.min()) < 0 or int(y.max()) >= size:
-            raise ValueError(f"got class numbers from {int(y.min())} to {int(y.max())}, wanted 0 to {size - 1}")
+            raise ValueError(f"got class labels from {int(y.min())} to {int(y.max())}, wanted 0 to {size - 1}")
         if outputs != size:
             raise ValueError(f"got a network with {outputs} outputs for {size} classes, wanted one for each")
     elif not y.is_floating_point():

@@ -1,20 +1,21 @@
-"""`dropout`, `concrete_dropout`: hidden units that each draw leaves out at random, always the same ones for one index.
+"""`dropout`, `concrete_dropout`: each draw drops random hidden units, the same ones whenever its index is used.
 
-    z ~ Uniform(0, 1) for every hidden unit;   unit u is kept by draw z where z_u < keep
-    weights of draw z:  theta * kept[u] / keep         u: the unit that a weight multiplies
-    minimise  mean over draws (-log p(y | f_z(x))) + T / size * KL
-    KL ~ sum (theta - loc)^2 / (2 std^2), over keep where a unit can be dropped,  - sum_u H(keep)
+    z ~ Uniform(0, 1) for every hidden unit;   mask_u = 1[z_u < keep]
+    weights of draw z:  theta * mask_u / keep          u: the unit that a weight multiplies
+    minimize  mean over draws (-log p(y | f_z(x))) + T / size * KL
+    KL ~ sum (theta - loc)^2 / (2 std^2 keep) - sum_u H(keep)        keep = 1 for weights of units that are not dropped
 
-Leaving out a unit is to leave out its column of the next layer's weights, so that one rule serves every network: a
-convolution loses a channel, a recurrent cell the same units at every step. Biases, gains and what multiplies the
-observation itself are never left out. (Gal & Ghahramani, Dropout as a Bayesian Approximation, 2016; A Theoretically
-Grounded Application of Dropout in Recurrent Neural Networks, 2016.) The KL is that of a mixture of narrow Gaussians,
-one at 0 and one at theta / keep, from the prior, up to a constant: the expected square of the draws' weights, which is
-weight decay, less the entropy H of the masks, a constant while `keep` is fixed. The family is narrow: where there is no
-data, draws spread as far as theta and `keep` let them, not as far as the prior does.
+Dropping a unit sets its column of the next layer's weights to zero, so that one rule serves every network: a
+convolution loses a channel, and a recurrent cell loses the same units at every step. Biases, gains and the weights on
+the observation are never dropped. (Gal & Ghahramani, Dropout as a Bayesian Approximation, 2016; A Theoretically
+Grounded Application of Dropout in Recurrent Neural Networks, 2016.) The KL is, up to a constant, that of a mixture of
+narrow Gaussians at 0 and at theta / keep: the expected square of the draws' weights, which is weight decay, minus the
+entropy H of the masks, a constant while `keep` is fixed. The family is small: away from the data the uncertainty is
+limited by theta and `keep`, and does not return to the prior's.
 
-`ConcreteDropout` learns `keep` for each layer by gradient descent: with the same uniform noise the step z < keep
-becomes sigmoid((logit(keep) - logit(z)) / softness) (Gal, Hron & Kendall, Concrete Dropout, 2017).
+`ConcreteDropout` learns `keep` for each layer by gradient descent: the step z < keep is relaxed to
+sigmoid((logit(keep) - logit(z)) / temperature) (Gal, Hron & Kendall, Concrete Dropout, 2017), here with `softness` as
+that temperature.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ from bayesrl.priors import FanIn, Prior
 
 
 class Dropout(WeightSpace):
-    """One weight vector and random masks; index z is uniform, [n, U] for U hidden units.
+    """One weight vector and random masks; the index z is uniform, [n, U] for U hidden units.
 
     Arguments:
-        network: body and head; A outputs.
-        keep: probability that a draw keeps a hidden unit, where it is learned: at first.
-        draws: n, taught at each update.
-        prior: network -> prior over its weights.
-        temperature: T, multiplies the KL.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        network: the network whose weights are random; A outputs.
+        keep: probability that a hidden unit is not dropped; its initial value where it is learned.
+        draws: n, the number of draws that an update trains.
+        prior: maps the network to the prior over its weights.
+        temperature: T, the factor of the KL.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     temperature: Tensor
@@ -77,11 +78,11 @@ class Dropout(WeightSpace):
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.degenerate = len(units) == 0
         self.theta = nn.Parameter(network.init())
-        self.start(keep, layout.layers)
+        self.init_keep(keep, layout.layers)
         self.optimizer = optimizer(list(self.parameters()))
 
-    def start(self, keep: float, layers: int) -> None:
-        """Make `keep`, [U], of a number."""
+    def init_keep(self, keep: float, layers: int) -> None:
+        """Create `keep`, [U], from the probability of all layers."""
         self.register_buffer("keep", torch.full(self.layer.shape, keep))
 
     def extra_repr(self) -> str:
@@ -95,12 +96,12 @@ class Dropout(WeightSpace):
 
     # --- forward -----------------------------------------------------------------------------------------------
 
-    def kept(self, z: Tensor) -> Tensor:
-        """How much each draw keeps of each hidden unit: z [n, U] -> [n, U]."""
+    def mask(self, z: Tensor) -> Tensor:
+        """Return the factor of each hidden unit, 0 if a draw drops it: z [n, U] -> [n, U]."""
         return (z < self.keep).to(z.dtype)
 
     def weights(self, z: Tensor) -> Tensor:
-        scale = nn.functional.pad(self.kept(z) / self.keep, (0, 1), value=1.0)  # the last: never left out
+        scale = nn.functional.pad(self.mask(z) / self.keep, (0, 1), value=1.0)  # last: weights that are never dropped
         return self.theta * scale[:, self.unit]
 
     # --- learn -------------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class Dropout(WeightSpace):
         return nll + kl, {"nll": nll, "kl": kl}
 
     def divergence(self) -> Tensor:
-        """The KL up to a constant, in nats, 0-d."""
+        """Return the KL up to a constant, in nats, 0-d."""
         std = self.prior.std()
         second = (self.theta - self.prior.loc).square() / nn.functional.pad(self.keep, (0, 1), value=1.0)[self.unit]
         entropy = torch.special.entr(self.keep) + torch.special.entr(1 - self.keep)
@@ -119,20 +120,20 @@ class Dropout(WeightSpace):
 
 
 class ConcreteDropout(Dropout):
-    """Dropout whose rate is learned for each layer.
+    """Dropout with a rate that is learned for each layer.
 
     Attributes:
-        softness: of the relaxed step.
+        softness: temperature of the relaxed step.
     """
 
     softness = 0.1
 
-    def start(self, keep: float, layers: int) -> None:
+    def init_keep(self, keep: float, layers: int) -> None:
         self.logit = nn.Parameter(torch.full((layers,), math.log(keep / (1 - keep))))
 
     @property
     def keep(self) -> Tensor:  # type: ignore[override]
         return self.logit.sigmoid()[self.layer]
 
-    def kept(self, z: Tensor) -> Tensor:
+    def mask(self, z: Tensor) -> Tensor:
         return ((self.logit[self.layer] - z.logit(torch.finfo(z.dtype).eps)) / self.softness).sigmoid()

@@ -1,7 +1,7 @@
-"""`ensemble`: members that each add a learned function to a frozen random prior function of their own.
+"""`ensemble`: each member is the sum of a learned function and a frozen random prior function.
 
     f_k(x) = g(theta_k, x) + beta p(theta^p_k, x)
-    minimise over theta_k  mean_i mask_ik (-log p(y_ik | f_k(x_i)))     mask_ik ~ Bernoulli(rho), one per observation
+    minimize over theta_k  mean_i mask_ik (-log p(y_ik | f_k(x_i)))     mask_ik ~ Bernoulli(rho), one per observation
 
 (Osband et al., Randomized Prior Functions for Deep Reinforcement Learning, 2018.)
 """
@@ -21,15 +21,15 @@ from bayesrl.posteriors.learner import WeightSpace
 
 
 class Ensemble(WeightSpace):
-    """K weight vectors; index z is the member's number, [n, 1] int64.
+    """K weight vectors; the index z is the member's number, [n, 1] int64.
 
     Arguments:
-        network: body and head; A outputs.
-        members: K, all taught at each update.
-        prior_scale: beta, the prior functions' standard deviation in (scaled) return units.
-        mask: rho, the probability that an observation is shown to a member.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        network: a network with A outputs.
+        members: K, all of which an update trains.
+        prior_scale: beta, the standard deviation of the prior functions in (scaled) return units.
+        mask: rho, the probability that a member trains on an observation.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     fixed = ("prior_theta", "beta")
@@ -68,7 +68,7 @@ class Ensemble(WeightSpace):
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Stratified: any K successive draws name every member once."""
+        """Draw stratified indices: K successive ones contain every member once."""
         device, K = self.theta.device, self.draws
         rounds = [torch.randperm(K, generator=generator, device=device) for _ in range(-(-n // K))]
         return torch.cat(rounds)[:n, None] if rounds else torch.empty(0, 1, dtype=torch.int64, device=device)
@@ -86,12 +86,12 @@ class Ensemble(WeightSpace):
         return self.theta[z[:, 0]]
 
     def members(self, x: Tensor) -> Tensor:
-        """Every member on every input: x [B, *] -> [K, B, *out]."""
+        """Evaluate every member on every input: x [B, *] -> [K, B, *out]."""
         return self.network(self.theta, x) + self.beta * self.prior(self.prior_theta, x)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         k = z[:, 0]
-        if len(z) >= self.draws:  # to pick among outputs moves less memory than to pick among weights
+        if len(z) >= self.draws:  # selecting outputs moves less memory than selecting weights
             return self.members(x)[k]
         return super().forward(z, x) + self.beta * self.prior(self.prior_theta[k], x)
 

@@ -1,9 +1,9 @@
-"""`full_rank`: a normal over the weights with all their correlations, for last layers and small networks.
+"""`full_rank`: a normal over the weights with a full covariance, for last layers and small networks.
 
     q(theta) = Normal(mu, L L^T),   L = diag(s) (I + N), N strictly lower triangular;   draw z: theta = mu + L z
-    maximise  E_q sum_i log p(y_i | f_theta(x_i)) - T KL(q || Normal(loc, diag(std^2)))
+    maximize  E_q sum_i log p(y_i | f_theta(x_i)) - T KL(q || Normal(loc, diag(std^2)))
 
-The exact posterior is in the family where the network is linear and the noise normal. (Challis & Barber, Gaussian
+The family contains the exact posterior of a linear network with normal noise. (Challis & Barber, Gaussian
 Kullback-Leibler Approximate Inference, 2013.)
 """
 
@@ -25,18 +25,18 @@ from bayesrl.priors import FanIn, Prior
 
 
 class FullRank(Variational):
-    """Normal weights with a full covariance; index z is their noise, [n, C].
+    """Normal weights with a full covariance; the index z is their noise, [n, C].
 
     Arguments:
-        network: body and head; A outputs.
-        prior: network -> prior over its weights.
-        draws: n, taught at each update.
-        init_scale: where s starts, as a share of the prior's standard deviation.
-        cover: the weights that are random: of the "head", the others a point estimate, or of the whole "network".
-        limit: greatest C that is accepted; memory and the time of an update grow with C^2.
-        temperature: T, multiplies the KL.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        network: the network whose weights are random; A outputs.
+        prior: maps the network to the prior over its weights.
+        draws: n, the number of draws that an update trains.
+        init_scale: initial s, as a share of the prior's standard deviation.
+        cover: the random weights: those of the "head", with a point estimate of the others, or of the whole "network".
+        limit: the largest C that is accepted; memory and the time of an update grow with C^2.
+        temperature: T, the factor of the KL.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class FullRank(Variational):
     ) -> None:
         super().__init__(network, prior, draws, cover, temperature, likelihood)
         C = len(self.mu) - self.first
-        need, free = 4 * C**2 * self.mu.element_size(), available()
-        if limit < C or need > free:
+        required, free = 4 * C**2 * self.mu.element_size(), available_memory()
+        if limit < C or required > free:
             other = "posterior=low_rank" if cover == "head" else "posterior=low_rank, or posterior.cover=head"
             raise ValueError(
-                f"got {C} random weights, whose matrix takes {need / 2**30:.3g} GiB with gradient and optimiser, "
+                f"got {C} random weights, whose matrix takes {required / 2**30:.3g} GiB with gradient and optimizer, "
                 f"wanted {limit} or fewer, and {free / 2**30:.3g} GiB or less: use {other}"
             )
         self.log_scale = nn.Parameter(self.initial(init_scale).log())
@@ -73,13 +73,19 @@ class FullRank(Variational):
 
 
 class FullRankNormal(IndexedGaussian):
-    """Normal(loc, L L^T) with L = diag(exp log_scale) (I + tril(lower, -1)), lower [P, P], noise [*, P]."""
+    """Normal(loc, L L^T) with L = diag(exp(log_scale)) (I + tril(lower, -1)).
+
+    Arguments:
+        loc, log_scale: [C].
+        lower: [C, C].
+        noise: [*, C].
+    """
 
     def __init__(self, loc: Tensor, log_scale: Tensor, lower: Tensor, noise: Tensor) -> None:
         self.log_scale, self.lower = log_scale, lower.tril(-1)
         super().__init__(loc, noise)
 
-    def spread(self, noise: Tensor) -> Tensor:
+    def scale_noise(self, noise: Tensor) -> Tensor:
         return self.log_scale.exp() * (noise + noise @ self.lower.T)
 
     @property
@@ -90,14 +96,14 @@ class FullRankNormal(IndexedGaussian):
     def logdet(self) -> Tensor:
         return 2 * self.log_scale.sum()
 
-    def distance(self, deviation: Tensor) -> Tensor:
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
         e = (deviation / self.log_scale.exp())[..., None]
         root = torch.linalg.solve_triangular(self.lower, e, upper=False, unitriangular=True)
         return root.square().sum((-1, -2))
 
 
-def available() -> float:
-    """Bytes of main memory that a new process could have; infinite where the system does not tell."""
+def available_memory() -> float:
+    """Return the available main memory in bytes; infinity if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -1,12 +1,12 @@
-"""`guided`: any pair of a Pyro model and a Pyro guide as a posterior over functions.
+"""`Guided`: any pair of a Pyro model and a Pyro guide as a posterior over functions.
 
     model(x):  latents ~ priors;  returns the function's output f(x)             an ordinary Pyro program
-    guide(x):  latents ~ q, reparameterised                                      an AutoGuide, or one's own module
-    maximise  E_q [size / B sum_i weight_i log p(y_i | f(x_i)) - T (log q - log p)]
+    guide(x):  latents ~ q, reparameterized                                      an AutoGuide, or a custom module
+    maximize  E_q [size / B sum_i weight_i log p(y_i | f(x_i)) - T (log q - log p)]
 
-The index is the guide's own noise: draw z runs the guide with z in place of the random numbers that it would ask for.
-So a draw is one function until the next update and moves with the guide when it learns, and `learn` is a pure tensor
-function. (Kingma & Welling, Auto-Encoding Variational Bayes, 2014; Bingham et al., Pyro, 2019.)
+The index is the guide's noise: draw z runs the guide with z in place of the random numbers that it requests. A draw is
+therefore one function until the next update and follows the guide as it learns, and `learn` is a pure tensor function.
+(Kingma & Welling, Auto-Encoding Variational Bayes, 2014; Bingham et al., Pyro, 2019.)
 
     class Net(pyro.nn.PyroModule):
         def __init__(self, network):
@@ -23,7 +23,8 @@ function. (Kingma & Welling, Auto-Encoding Variational Bayes, 2014; Bingham et a
         guide = AutoNormal(model, init_loc_fn=init_to_value(values={"w": network.init()}), init_scale=0.01)
         return Guided(model, guide, torch.zeros(1, 4), likelihood=likelihood)
 
-For training from the command line, a file conf/posterior/net.yaml names that function as `_target_`, `_partial_: true`.
+To train from the command line, write that function as the `_target_` of a file conf/posterior/net.yaml, with
+`_partial_: true`.
 """
 
 from __future__ import annotations
@@ -49,27 +50,27 @@ from bayesrl.posteriors.types import Batch
 
 
 class Guided(Learner):
-    """A posterior written in Pyro; index z is the guide's standard normal noise, [n, M].
+    """A posterior written in Pyro; the index z is the guide's standard normal noise, [n, M].
 
-    Of the program it is asked that
+    Requirements on the program:
 
-    - `model(x)` samples its latents once for all of x, observes no targets (the likelihood is a part of its own, which
-      also gives every observation its weight), and returns [B, *out];
-    - `guide(x)` samples every latent, without looking at x, from distributions that Pyro reparameterises by normal or
-      uniform noise: normals of every kind, flows on them, Laplace, Delta; not Gamma, not discrete ones;
-    - what is learned is a `PyroParam` or `nn.Parameter` of `model` or `guide`, which are modules then, and not a
-      `pyro.param`, which lives in a store that all models share; other tensors are buffers, so that they move along.
+    - `model(x)` samples its latents once for all of x, observes no targets (the likelihood is a separate argument), and
+      returns [B, *out].
+    - `guide(x)` samples every latent, independently of x, from distributions that Pyro reparameterizes by normal or
+      uniform noise, such as normals, flows on them, Laplace and Delta, but not Gamma or discrete distributions.
+    - Learned tensors are a `PyroParam` or `nn.Parameter` of `model` or `guide`, which are modules then, and not a
+      `pyro.param`, whose store is shared by all models. Other tensors are buffers, so that they move with the module.
 
-    The latents' KL is estimated by the draws themselves, so `kl` is an estimate.
+    The KL of the latents is estimated from the draws, so `kl` is an estimate.
 
     Arguments:
-        model: x [B, *] -> [B, *out].
-        guide: x -> anything.
-        example: inputs [B, *] of any values, with which both are run once: it sets an AutoGuide's parameters up.
-        draws: n, taught at each update.
-        temperature: T, multiplies log q - log p.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        model: maps x [B, *] to [B, *out].
+        guide: maps x to any value.
+        example: inputs [B, *] with any values; both programs run on them once, which initializes an AutoGuide.
+        draws: n, the number of draws that an update trains.
+        temperature: T, the factor of log q - log p.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     temperature: Tensor
@@ -94,8 +95,8 @@ class Guided(Learner):
         for part in self.modules():
             context = getattr(part, "_pyro_context", None)
             if context is not None and not hasattr(context, "param_state"):
-                context.param_state = {"params": {}, "constraints": {}}  # as if made with local parameters
-        self.width = self.measure()
+                context.param_state = {"params": {}, "constraints": {}}  # as a module made with module_local_params has
+        self.width = self.count_noise()
         self.degenerate = self.width == 0
         self.check()
         self.optimizer = optimizer(list(self.parameters()))
@@ -105,7 +106,7 @@ class Guided(Learner):
 
     @property
     def history(self) -> int:
-        """W, how many observations of an episode an input holds: the model's attribute of that name, or 1."""
+        """W, the number of observations in an input: the model's attribute `history`, or 1."""
         return getattr(self.model, "history", 1)
 
     # --- index -------------------------------------------------------------------------------------------------
@@ -117,14 +118,14 @@ class Guided(Learner):
     # --- forward -----------------------------------------------------------------------------------------------
 
     def traces(self, z: Tensor, x: Tensor) -> tuple[Trace, Trace]:
-        """Guide and model of one draw: z [M], x [B, *]."""
-        with GivenNoise(z):
+        """Trace the guide and the model of one draw: z [M], x [B, *]."""
+        with FixedNoise(z):
             q = poutine.trace(self.guide).get_trace(x)
         return q, poutine.trace(poutine.replay(self.model, trace=q)).get_trace(x)
 
     def one(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Output and log q - log p of one draw: z [M], x [B, *] -> [B, *out] and 0-d."""
-        with local():
+        """Return the output and log q - log p of one draw: z [M], x [B, *] -> [B, *out] and 0-d."""
+        with local_parameters():
             q, p = self.traces(z, x)
             return p.nodes["_RETURN"]["value"], q.log_prob_sum() - p.log_prob_sum()  # type: ignore[return-value]
 
@@ -149,23 +150,23 @@ class Guided(Learner):
     # --- construction ------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def measure(self) -> int:
-        """M: how many numbers the guide asks for. Its first run sets an AutoGuide up."""
-        with local():
-            self.guide(self.example)
-            with GivenNoise() as noise:
+    def count_noise(self) -> int:
+        """Return M, the number of random numbers that the guide requests."""
+        with local_parameters():
+            self.guide(self.example)  # initializes an AutoGuide
+            with FixedNoise() as noise:
                 self.guide(self.example)
         return noise.used
 
     @torch.no_grad()
     def check(self) -> None:
-        """Refuse programs whose draws an index cannot name, or whose parameters a copy would share.
+        """Reject programs with draws that an index does not determine, or with parameters that copies would share.
 
         Raises:
-            ValueError: which site, and what to write instead.
+            ValueError: the site, and what to write instead.
         """
         z = self.index(1)[0]
-        with local():
+        with local_parameters():
             (q, p), (again, _) = self.traces(z, self.example), self.traces(z, self.example)
         own = {id(parameter) for parameter in self.parameters()}
         guided: Mapping[str, Any] = q.nodes
@@ -181,18 +182,18 @@ class Guided(Learner):
             if name in guided and not torch.equal(guided[name]["value"], again.nodes[name]["value"]):  # type: ignore
                 raise ValueError(
                     f"got {name!r} ~ {type(guided[name]['fn']).__name__} in the guide, wanted a distribution that "
-                    "Pyro reparameterises by normal or uniform noise, such as Normal or LogNormal"
+                    "Pyro reparameterizes by normal or uniform noise, such as Normal or LogNormal"
                 )
 
 
-class GivenNoise(TorchFunctionMode):
-    """Distributions that draw inside of this are given the next numbers of z [M], standard normal, for their noise.
+class FixedNoise(TorchFunctionMode):
+    """A mode in which distributions take their noise from a vector instead of the random number generator.
 
     Arguments:
-        z: the numbers; without them, fresh ones, counted.
+        z: standard normal numbers, [M]; None for new random numbers, which are only counted.
 
     Attributes:
-        used: how many were asked for.
+        used: how many numbers were requested.
     """
 
     def __init__(self, z: Tensor | None = None) -> None:
@@ -216,7 +217,7 @@ class GivenNoise(TorchFunctionMode):
 
 
 @contextmanager
-def local() -> Iterator[None]:
-    """Parameters belong to their modules, not to Pyro's global store; arguments are not looked at."""
+def local_parameters() -> Iterator[None]:
+    """Keep parameters in their modules instead of Pyro's global store, and turn Pyro's validation off."""
     with pyro.settings.context(module_local_params=True), pyro.validation_enabled(False):
         yield

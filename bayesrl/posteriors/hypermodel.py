@@ -1,16 +1,16 @@
-"""`hypermodel`: a Bayesian linear head on learned features whose draws each cancel their own frozen prior function.
+"""`hypermodel`: a Bayesian linear head on learned features, where each draw corrects a prior function of its own.
 
-    model:  xi ~ Normal(0, I_M)                              the epistemic index
+    model:  xi ~ Normal(0, I_M)                              epistemic index
             w  ~ Normal(0, s^2 I)                            head weights, [K, D + 1]
-            f(x, a) = phi(x)^T w_a + beta p(x, a)^T xi       p: frozen random features, phi: learned ones
+            f(x, a) = phi(x)^T w_a + beta p(x, a)^T xi       p: frozen random features, phi: learned features
             y | x, a ~ likelihood(f(x, a))                   scaled by size / B
     guide:  q(xi) = p(xi);   q(w | xi) = Normal(m + L xi, diag(d^2))
 
-q(xi) is its prior, so its KL is zero; the KL of w given xi is closed. L lets a draw cancel its prior function where
-there is data; elsewhere the prior function survives, and so does the uncertainty. With d = 0 and temperature 0 this is
-the linear hypermodel (Dwaracherla et al., Hypermodels for Exploration, 2020; Li et al., HyperAgent, 2024). Taught with
-one set of targets it maximises an ELBO of a restricted family; taught with each draw's own temporal-difference targets
-it is an objective per draw, not one data set's ELBO.
+The KL of q(xi) is zero because it equals its prior, and the KL of w given xi has a closed form. L lets each draw cancel
+its prior function near the data; away from the data the prior function, and with it the uncertainty, remains. With
+d = 0 and temperature 0 this is the linear hypermodel (Dwaracherla et al., Hypermodels for Exploration, 2020; Li et al.,
+HyperAgent, 2024). With the same targets for all draws the objective is the ELBO of a restricted family; with
+temporal-difference targets, which differ between draws, each draw has its own objective.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from bayesrl.posteriors.types import Batch
 
 
 class Hypermodel(WeightSpace):
-    """The default posterior; index z = [xi | eps], [n, M + K(D + 1)] (only xi where noise = 0).
+    """The default posterior; the index is z = [xi | eps], [n, M + K(D + 1)], or xi alone if noise = 0.
 
     Arguments:
-        network: body and head; A outputs.
+        network: a network with A outputs.
         index_dim: M.
-        draws: n, taught at each update.
-        prior_scale: beta, the prior's standard deviation of f in (scaled) return units.
-        weight_scale: s, the prior's standard deviation of a head weight.
-        noise: initial d, standard deviation of a head weight given xi; 0 for the plain hypermodel.
-        temperature: T, multiplies the KL.
-        perturbation: sigma_z of the target perturbation sigma_z xi^T c with c a unit vector stored with each
-            observation; only with noise = 0, which it would count twice.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        draws: n, the number of draws that an update trains.
+        prior_scale: beta, the prior standard deviation of f in (scaled) return units.
+        weight_scale: s, the prior standard deviation of a head weight.
+        noise: initial d, the standard deviation of a head weight given xi; 0 for none.
+        temperature: T, the factor of the KL.
+        perturbation: sigma_z of the target perturbation sigma_z xi^T c, where c is a unit vector stored with each
+            observation; it requires noise = 0, since both model the noise of observations.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     fixed = ("prior_theta", "beta")
@@ -102,7 +102,7 @@ class Hypermodel(WeightSpace):
         return torch.randn(n, self.width, generator=generator, device=self.m.device, dtype=self.m.dtype)
 
     def central(self, n: int) -> Tensor:
-        """One, exactly: every function is linear in its index."""
+        """Return index 0, whose function is the exact mean, as functions are linear in their index."""
         return self.m.new_zeros(1, self.width)
 
     @property
@@ -122,29 +122,29 @@ class Hypermodel(WeightSpace):
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:
-        """The learned network's weights of each draw, its prior function apart: z [n, *] -> [n, P]."""
+        """Return the weights of the learned network, without the prior function: z [n, *] -> [n, P]."""
         w = self.head(z)
         return torch.cat([self.phi.expand(len(z), -1), w[..., :-1].flatten(1), w[..., -1]], 1)
 
     def head(self, z: Tensor) -> Tensor:
-        """Head weights of each draw, m + L xi + d eps: z [n, *] -> [n, K, D + 1]."""
+        """Return the head weights of each draw, m + L xi + d eps: z [n, *] -> [n, K, D + 1]."""
         mean = self.mean_head(z)
         return mean if self.log_d is None else mean + self.log_d.exp() * z[:, self.index_dim :].view_as(mean)
 
     def mean_head(self, z: Tensor) -> Tensor:
-        """m + L xi, the mean of q(w | xi): z [n, *] -> [n, K, D + 1]."""
+        """Return m + L xi, the mean of q(w | xi): z [n, *] -> [n, K, D + 1]."""
         flat = torch.addmm(self.m.flatten(), z[:, : self.index_dim], self.L.flatten(0, 1).T)
         return flat.view(-1, *self.m.shape)
 
     def prior_features(self, x: Tensor) -> Tensor:
-        """beta p(x, a) / sqrt(M): x [B, *] -> [B, A, M], so that the prior of f has standard deviation beta."""
+        """Return beta p(x, a) / sqrt(M), with which f has the prior std beta: x [B, *] -> [B, A, M]."""
         p = self.prior.one(self.prior_theta, x).view(-1, self.network.outputs, self.index_dim)
         return p * (self.beta[:, None] / math.sqrt(self.index_dim))
 
     def compute(self, w: Tensor, xi: Tensor, x: Tensor) -> Tensor:
-        """f of given head weights: w [n, K, D + 1], xi [n, M], x [B, *] -> [n, B, A].
+        """Evaluate f: head weights w [n, K, D + 1], xi [n, M] and x [B, *] -> [n, B, A].
 
-        One product for all draws. It leaves the batch innermost, where a compiler finds enough of it to vectorise.
+        One matrix product serves all draws. Its innermost dimension is the batch, which compilers vectorize well.
         """
         phi = self.network.features(self.phi, x)
         flat = w.flatten(0, 1)
@@ -175,7 +175,7 @@ class Hypermodel(WeightSpace):
     # --- learn -------------------------------------------------------------------------------------------------
 
     def model(self, batch: Batch, z: Tensor) -> None:
-        """The Pyro model, averaged over the n draws, the likelihood scaled from B to `size` observations."""
+        """Define the Pyro model, averaged over n draws, with the likelihood scaled from B to `size` observations."""
         n, B = batch.weight.shape
         xi = z[:, None, : self.index_dim]
         with poutine.scale(scale=1 / n), pyro.plate("draws", n, dim=-2):
@@ -188,7 +188,7 @@ class Hypermodel(WeightSpace):
                 pyro.sample("y", y.to_event(batch.y.dim() - 2), obs=batch.y)
 
     def guide(self, batch: Batch, z: Tensor) -> None:
-        """The Pyro guide: its draw is the one that z names."""
+        """Define the Pyro guide, whose sample is the draw with index z."""
         n = len(z)
         xi = z[:, None, : self.index_dim]
         with poutine.scale(scale=1 / n), pyro.plate("draws", n, dim=-2):
@@ -197,7 +197,7 @@ class Hypermodel(WeightSpace):
                 pyro.sample("w", self.conditional(z))
 
     def conditional(self, z: Tensor) -> dist.TorchDistribution:
-        """q(w | xi), batch [n, 1], event [K, D + 1]; a point mass where d = 0."""
+        """Return q(w | xi), with batch shape [n, 1] and event shape [K, D + 1]; a point mass if d = 0."""
         if self.log_d is None:
             return dist.Delta(self.head(z)[:, None], event_dim=2)
         eps = z[:, None, self.index_dim :].view(len(z), 1, *self.m.shape)
@@ -222,14 +222,14 @@ class LinearHypermodel(Hypermodel):
     It is `Hypermodel` with d = 0 and T = 0 (Dwaracherla et al., 2020).
 
     Arguments:
-        network: body and head; A outputs.
+        network: a network with A outputs.
         index_dim: M.
         draws: n, the number of draws that an update trains.
-        prior_scale: beta, the prior's standard deviation of f in (scaled) return units.
-        perturbation: sigma_z of the target perturbation sigma_z xi^T c with c a unit vector stored with each
+        prior_scale: beta, the prior standard deviation of f in (scaled) return units.
+        perturbation: sigma_z of the target perturbation sigma_z xi^T c, where c is a unit vector stored with each
             observation.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimizer.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     def __init__(

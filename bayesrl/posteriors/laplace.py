@@ -1,12 +1,13 @@
-"""`laplace`: the most probable weights by gradient descent, and around them a Gaussian as wide as the data leave it.
+"""`laplace`, `laplace_diagonal`: a Gaussian around the most probable weights, with the curvature of the loss there.
 
-    theta*  minimises  -(1/N) sum_i log p(y_i | f(theta, x_i)) - (T/N) log Normal(theta; loc, diag(std^2))
+    theta*  minimizes  -(1/N) sum_i log p(y_i | f(theta, x_i)) - (T/N) log Normal(theta; loc, diag(std^2))
     q(theta) = Normal(theta*, C),    C^-1 = diag(std^-2) + (N/T) E_i[J_i^T H_i J_i]
 
-J is the Jacobian of the output in the weights, H the likelihood's expected curvature in the output; J^T H J, the
-generalised Gauss-Newton matrix, is the Hessian but for the network's own curvature. `Laplace` keeps all of it,
-for the head alone; `LaplaceDiagonal` its diagonal, for every weight. (MacKay, A Practical Bayesian Framework for
-Backpropagation Networks, 1992; Daxberger et al., Laplace Redux, 2021.)
+J is the Jacobian of the output with respect to the weights, and H the expected Hessian of the negative log-likelihood
+with respect to the output; J^T H J is the generalized Gauss-Newton matrix, the Hessian without the network's own second
+derivatives. `Laplace` uses the full matrix of the head's weights, `LaplaceDiagonal` the diagonal of the matrix of all
+weights. (MacKay, A Practical Bayesian Framework for Backpropagation Networks, 1992; Daxberger et al., Laplace Redux,
+2021.)
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from bayesrl.priors import FanIn, Prior
 
 
 class LaplaceApproximation(WeightSpace):
-    """What both have in common; index z = noise of the C random weights, which are the network's last, [n, C].
+    """Base class of both; the index z is the noise of the C random weights, the last ones of the network, [n, C].
 
-    A subclass says `count`, `function`, `contract`, `root`, `deviation` and `spread`.
+    A subclass defines `random_weights`, `evaluate`, `contract`, `root`, `deviation` and `variance_and_logdet`.
 
     Arguments:
-        network: body and head; A outputs.
+        network: the network whose weights are random; A outputs.
         prior: network -> prior over its weights, of fixed scales.
-        rows: of a batch, from which an update takes the curvature; each costs a gradient for every number that its
-            target is read from.
+        rows: rows of a batch from which an update estimates the curvature; each takes one gradient for every output
+            of its target.
         horizon: updates over which the curvature is averaged.
-        temperature: T; the data count 1/T against the prior.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        temperature: T; the likelihood is raised to the power 1/T.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     temperature: Tensor
@@ -68,39 +69,39 @@ class LaplaceApproximation(WeightSpace):
                 f"got the prior {type(self.prior).__name__}, wanted one of fixed scales: the most probable scales are "
                 "zero, with all their weights"
             )
-        self.rows, self.horizon, self.first = rows, horizon, network.size - self.count(network)
+        self.rows, self.horizon, self.first = rows, horizon, network.size - self.random_weights(network)
         self.theta = nn.Parameter(network.init())
         self.optimizer = optimizer(list(self.parameters()))
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.register_buffer("updates", torch.zeros(()))
-        none = self.theta.new_zeros(1, 1, self.count(network), requires_grad=False)
+        none = self.theta.new_zeros(1, 1, self.random_weights(network), requires_grad=False)
         self.register_buffer("curvature", self.contract(none, none))
-        # Not trained, but a parameter, so that a target network follows it.
+        # A parameter that is not trained, so that a target network follows it.
         self.factor = nn.Parameter(self.root(self.updates), requires_grad=False)
 
     @staticmethod
-    def count(network: Network) -> int:
-        """C, how many of the network's weights are random."""
+    def random_weights(network: Network) -> int:
+        """Return C, the number of random weights."""
         raise NotImplementedError
 
-    def function(self, theta: Tensor, x: Tensor) -> Tensor:
-        """The network's output at given random weights: [C] and x [B, *] -> [B, A]."""
+    def evaluate(self, theta: Tensor, x: Tensor) -> Tensor:
+        """Evaluate the network with the random weights theta [C], at x [B, *] -> [B, A]."""
         raise NotImplementedError
 
     def contract(self, J: Tensor, HJ: Tensor) -> Tensor:
-        """What is kept of sum_r J_r^T H_r J_r: [rows, K, C] twice -> like `curvature`."""
+        """Return the stored part of sum_r J_r^T H_r J_r: J and H J, [rows, K, C] -> the shape of `curvature`."""
         raise NotImplementedError
 
     def root(self, size: Tensor) -> Tensor:
-        """A root of the covariance, given `size` observations (0-d)."""
+        """Return a root of the covariance for `size` observations (0-d)."""
         raise NotImplementedError
 
     def deviation(self, z: Tensor) -> Tensor:
-        """Of the random weights from theta*: z [n, C] -> [n, C]."""
+        """Return the deviations of the random weights from theta*: z [n, C] -> [n, C]."""
         raise NotImplementedError
 
-    def spread(self) -> tuple[Tensor, Tensor]:
-        """The covariance's diagonal [C] and log-determinant, 0-d."""
+    def variance_and_logdet(self) -> tuple[Tensor, Tensor]:
+        """Return the diagonal [C] and the log-determinant (0-d) of the covariance."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -113,7 +114,7 @@ class LaplaceApproximation(WeightSpace):
         return torch.randn(n, width, generator=generator, device=self.theta.device, dtype=self.theta.dtype)
 
     def central(self, n: int) -> Tensor:
-        """One, exactly: every function is linear in its index."""
+        """Return index 0, whose function is the exact mean, as functions are linear in their index."""
         return self.theta.new_zeros(1, self.network.size - self.first)
 
     # --- forward -----------------------------------------------------------------------------------------------
@@ -122,13 +123,13 @@ class LaplaceApproximation(WeightSpace):
         return self.theta + nn.functional.pad(self.deviation(z), (self.first, 0))
 
     def center(self, x: Tensor) -> Tensor:
-        """Exact, because every draw is linear in z."""
+        """Return the output of theta*, which is the exact mean, as functions are linear in their index."""
         return self.network.one(self.theta, x)
 
     # --- learn -------------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of theta*, which is taught the targets of every draw."""
+        """Return the loss of theta*, averaged over the targets of all draws."""
         nll = -self.likelihood(self.network.one(self.theta, batch.x)[None], batch.action).log_prob(batch.y)
         nll = (batch.weight * nll.flatten(2).sum(2) if nll.dim() > 2 else batch.weight * nll).mean()
         penalty = 0.5 * ((self.theta - self.prior.loc) / self.prior.std()).square().sum()
@@ -140,27 +141,27 @@ class LaplaceApproximation(WeightSpace):
         with torch.no_grad():
             self.updates += 1
             rate = (1 / self.updates).clamp(min=1 / self.horizon)
-            self.curvature.lerp_(self.measure(batch, slice(self.rows)) / min(self.rows, len(batch.x)), rate)
+            self.curvature.lerp_(self.sum_curvature(batch, slice(self.rows)) / min(self.rows, len(batch.x)), rate)
             self.factor.copy_(self.root(batch.size))
         return info
 
     @torch.no_grad()
     def refresh(self, batches: Sequence[Batch]) -> None:
-        """The curvature of all the data, at the weights as they are."""
+        """Compute the curvature of all the data at the present weights."""
         total = torch.zeros_like(self.curvature)
         for batch in batches:
             for first in range(0, len(batch.x), self.rows):
-                total += self.measure(batch, slice(first, first + self.rows))
+                total += self.sum_curvature(batch, slice(first, first + self.rows))
         self.curvature.copy_(total / sum(len(batch.x) for batch in batches))
         self.factor.copy_(self.root(batches[0].size))
 
-    def measure(self, batch: Batch, rows: slice) -> Tensor:
-        """The sum of J^T H J over some rows of a batch -> like `curvature`."""
+    def sum_curvature(self, batch: Batch, rows: slice) -> Tensor:
+        """Sum J^T H J over some rows of a batch -> the shape of `curvature`."""
         x, weight = batch.x[rows], batch.weight.mean(0)[rows]
         action = torch.zeros(len(x), dtype=torch.int64, device=x.device) if batch.action is None else batch.action[rows]
 
         def output(theta: Tensor, x: Tensor, action: Tensor) -> Tensor:
-            out = self.function(theta, x[None])
+            out = self.evaluate(theta, x[None])
             return out[0] if batch.action is None else self.likelihood.parts(out[None], action[None])[0, 0]
 
         random = self.theta[self.first :]
@@ -169,24 +170,24 @@ class LaplaceApproximation(WeightSpace):
         return self.contract(J, weight[:, None, None] * (H @ J))
 
     def precision(self) -> Tensor:
-        """Of the prior of the random weights, [C]."""
+        """Return the prior precision of the random weights, [C]."""
         return self.prior.std()[self.first :].square().reciprocal()
 
     def kl(self, z: Tensor) -> Tensor:
-        variance, logdet = self.spread()
+        variance, logdet = self.variance_and_logdet()
         second = variance + (self.theta - self.prior.loc)[self.first :].square()
         precision = self.precision()
         return 0.5 * ((second * precision - 1 - precision.log()).sum() - logdet)
 
 
 class Laplace(LaplaceApproximation):
-    """The head's weights under the full Gauss-Newton matrix; a Cholesky factor of it, C x C, at every update."""
+    """A Gaussian over the head's weights with the full Gauss-Newton matrix; each update factors a C x C matrix."""
 
     @staticmethod
-    def count(network: Network) -> int:
+    def random_weights(network: Network) -> int:
         return network.head_size
 
-    def function(self, theta: Tensor, x: Tensor) -> Tensor:
+    def evaluate(self, theta: Tensor, x: Tensor) -> Tensor:
         body = self.theta[: self.first].detach()
         return self.network.head(torch.cat([body, theta]), self.network.features(body, x))
 
@@ -199,22 +200,23 @@ class Laplace(LaplaceApproximation):
     def deviation(self, z: Tensor) -> Tensor:
         return z @ self.factor.T
 
-    def spread(self) -> tuple[Tensor, Tensor]:
+    def variance_and_logdet(self) -> tuple[Tensor, Tensor]:
         return self.factor.square().sum(1), 2 * self.factor.diagonal().log().sum()
 
 
 class LaplaceDiagonal(LaplaceApproximation):
-    """Every weight by itself under the diagonal of the Gauss-Newton matrix.
+    """A Gaussian over all weights with the diagonal of the Gauss-Newton matrix.
 
-    The matrix is that of the network made linear in its weights at theta*, and so are the draws: f(theta*, x) +
-    J(x) (theta_z - theta*) (Immer et al., Improving Predictions of Bayesian Neural Nets via Local Linearization, 2021).
+    The Gauss-Newton matrix is the Hessian of the network linearized at theta*, so that the draws are linearized too:
+    f(theta*, x) + J(x) (theta_z - theta*) (Immer et al., Improving Predictions of Bayesian Neural Nets via Local
+    Linearization, 2021).
     """
 
     @staticmethod
-    def count(network: Network) -> int:
+    def random_weights(network: Network) -> int:
         return network.size
 
-    def function(self, theta: Tensor, x: Tensor) -> Tensor:
+    def evaluate(self, theta: Tensor, x: Tensor) -> Tensor:
         return self.network.one(theta, x)
 
     def contract(self, J: Tensor, HJ: Tensor) -> Tensor:
@@ -226,7 +228,7 @@ class LaplaceDiagonal(LaplaceApproximation):
     def deviation(self, z: Tensor) -> Tensor:
         return z * self.factor
 
-    def spread(self) -> tuple[Tensor, Tensor]:
+    def variance_and_logdet(self) -> tuple[Tensor, Tensor]:
         return self.factor.square(), 2 * self.factor.log().sum()
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -240,18 +242,18 @@ class LaplaceDiagonal(LaplaceApproximation):
         return lambda x: vmap(lambda d, rows: self.linear(d[None], rows)[0])(deviation, x)
 
     def linear(self, deviation: Tensor, x: Tensor) -> Tensor:
-        """f(theta*, x) + J(x) deviation: [n, P] and x [B, *] -> [n, B, A]."""
-        out, pull = vjp(lambda theta: self.function(theta, x), self.theta.detach())  # type: ignore[misc]
-        # Twice transposed is J itself, by reverse mode alone.
+        """Evaluate f(theta*, x) + J(x) deviation: deviations [n, P] and x [B, *] -> [n, B, A]."""
+        out, pull = vjp(lambda theta: self.evaluate(theta, x), self.theta.detach())  # type: ignore[misc]
+        # The transpose of the transpose is J, by reverse mode alone.
         _, push = vjp(pull, torch.zeros_like(out))  # type: ignore[misc]
         return out + vmap(lambda d: push((d,))[0])(deviation)
 
 
 def curvature(likelihood: Likelihood, out: Tensor) -> Tensor:
-    """Expected Hessian of -log p(y | out) in the output, [rows, K] -> [rows, K, K].
+    """Return the expected Hessian of -log p(y | out) with respect to the output, [rows, K] -> [rows, K, K].
 
-    The expectation is over the model's own targets, by Gauss-Hermite quadrature on three of them: exact for Gaussians,
-    also where the output gives their variance, and where the Hessian depends on no target, as for classes.
+    The expectation over the model's targets is a Gauss-Hermite quadrature with three nodes. It is exact for Gaussians,
+    also with a predicted variance, and where the Hessian does not depend on the target, as for classes.
     """
     if likelihood.discrete:
         y, share = out.new_zeros(1, len(out), dtype=torch.int64), out.new_ones(1)
@@ -266,10 +268,18 @@ def curvature(likelihood: Likelihood, out: Tensor) -> Tensor:
 
 
 def inverse_root(precision: Tensor, curvature: Tensor, count: Tensor) -> Tensor:
-    """U, upper triangular, with U U^T = (diag(precision) + count curvature)^-1: [*, C], [*, C, C] and 0-d -> [*, C, C].
+    """Return an upper triangular U with U U^T = (diag(precision) + count * curvature)^-1.
 
-    U = L^-T of the Cholesky factor L, in double precision, and not checked, because a check waits for the device. What
-    rounding may have taken from the least eigenvalue of `curvature` is given back instead.
+    U = L^-T of the Cholesky factor L in double precision. The factorization is not checked, because a check waits for
+    the device; instead, a bound of the rounding error of `curvature` is added to its diagonal.
+
+    Arguments:
+        precision: prior precision, [*, C].
+        curvature: mean Gauss-Newton matrix of an observation, [*, C, C].
+        count: number of observations, 0-d.
+
+    Returns:
+        U, [*, C, C].
     """
     rounding = torch.finfo(curvature.dtype).eps * curvature.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
     prior = torch.diag_embed((precision + count * rounding).double())

@@ -1,14 +1,17 @@
-"""`last_layer`: features by gradient descent, and on them exact Bayesian linear regression, one for every output.
+"""`last_layer`: exact Bayesian linear regression of every output on features that gradient descent learns.
 
     y | x, k ~ Normal(phi(x)^T w_k, sigma_k^2)      phi: the body's features and 1
-    w_k | sigma_k ~ Normal(0, sigma_k^2 L^-1)       L = sigma^2 diag(std^-2), so that w_k has the prior's std at sigma
+    w_k | sigma_k ~ Normal(0, sigma_k^2 L^-1)       L = sigma^2 diag(std^-2), the prior's std for sigma_k = sigma
     posterior:  Normal(m_k, sigma_k^2 V_k),   V_k = (L + (N/T) E[phi phi^T; k])^-1,   m_k = V_k (N/T) E[phi y; k]
 
-Where the likelihood says sigma, sigma_k is that. Where it is learned, sigma_k^2 ~ InverseGamma(nu / 2, nu sigma^2 / 2),
-and a = (nu + (N/T) E[1; k]) / 2, b = (nu sigma^2 + (N/T) (E[y^2; k] - m_k^T E[phi y; k])) / 2 are its posterior's. The
-moments E[.; k], over all data and zero where output k is not taught, are averaged over mini-batches and forget the old,
-because features change; `refresh` takes them exactly. (Riquelme et al., Deep Bayesian Bandits Showdown, 2018;
-Azizzadenesheli et al., Efficient Exploration through Bayesian Deep Q-Networks, 2018.)
+With a `Gaussian` likelihood sigma_k = sigma is known. With a `LearnedGaussian` one, sigma_k^2 ~ InverseGamma(nu / 2,
+nu sigma^2 / 2) a priori and InverseGamma(a_k, b_k) a posteriori:
+
+    a_k = (nu + (N/T) E[1; k]) / 2,   b_k = (nu sigma^2 + (N/T) (E[y^2; k] - m_k^T E[phi y; k])) / 2
+
+The moments E[.; k] are means over all data, with zeros for observations without a target of output k. They are
+exponential averages over mini-batches, because features change; `refresh` computes them exactly. (Riquelme et al., Deep
+Bayesian Bandits Showdown, 2018; Azizzadenesheli et al., Efficient Exploration through Bayesian Deep Q-Networks, 2018.)
 """
 
 from __future__ import annotations
@@ -32,21 +35,20 @@ from bayesrl.priors import FanIn, Prior
 
 
 class LastLayer(WeightSpace):
-    """Bayesian linear regression on learned features; index z = [noise of the weights | noise of sigma_k, if learned],
-    [n, K(D + 1) + K].
+    """Bayesian linear regression on learned features; the index is z = [noise of w | noise of sigma_k], [n, M].
 
-    Sigma learned shrinks the prior with it, which is what makes the regression exact: outputs that have looked alike
-    everywhere are then certain to do so where nothing has been seen. To explore, say sigma.
+    M = K(D + 1), plus K if sigma_k is learned. A learned sigma_k scales the prior as well, which makes the regression
+    exact, but also certain away from the data where the targets are nearly constant. For exploration use a known sigma.
 
     Arguments:
         network: body and head, not dueling; A outputs.
         prior: network -> prior over its weights, of which the head's is used.
-        confidence: nu, how many observations sigma counts for where it is learned.
+        confidence: nu, the number of observations that the prior of sigma_k is worth.
         horizon: updates over which the moments are averaged.
-        draws: n, whose targets' mean is learned at each update.
-        temperature: T; the data count 1/T against the prior.
-        likelihood: `Gaussian`, sigma known, or `LearnedGaussian`, which says only where sigma_k start.
-        optimizer: parameters -> torch optimiser, of the features and of the head that teaches them.
+        draws: n; an update learns the mean of the targets of n draws.
+        temperature: T; the likelihood is raised to the power 1/T.
+        likelihood: `Gaussian` for a known sigma, or `LearnedGaussian` for the prior scale of sigma_k.
+        optimizer: maps parameters to their torch optimizer, for the features and the head that trains them.
     """
 
     temperature: Tensor
@@ -92,16 +94,18 @@ class LastLayer(WeightSpace):
             self.likelihood = InverseGamma(K, self.sigma, confidence)
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.register_buffer("updates", torch.zeros(()))
-        self.register_buffer("scale", folded(prior(network).std()[network.body_size :].detach(), K) / self.sigma)
+        self.register_buffer(
+            "scale", unflatten_head(prior(network).std()[network.body_size :].detach(), K) / self.sigma
+        )
         for name, shape in (("gram", (K, D, D)), ("cross", (K, D)), ("square", (K,)), ("share", (K,))):
             self.register_buffer(name, torch.zeros(shape))
-        # Not trained, but parameters, so that a target network follows them.
+        # Parameters that are not trained, so that a target network follows them.
         self.m = nn.Parameter(torch.zeros(K, D), requires_grad=False)
         self.root = nn.Parameter(torch.diag_embed(self.scale), requires_grad=False)
 
     @property
     def noise(self) -> InverseGamma | None:
-        """What is known of sigma_k where it is learned."""
+        """Posterior of sigma_k, if it is learned."""
         return self.likelihood if isinstance(self.likelihood, InverseGamma) else None
 
     def extra_repr(self) -> str:
@@ -113,7 +117,7 @@ class LastLayer(WeightSpace):
         return torch.randn(n, self.width, generator=generator, device=self.m.device, dtype=self.m.dtype)
 
     def central(self, n: int) -> Tensor:
-        """One, exactly: every function is linear in the part of its index that moves it from m, whatever sigma is."""
+        """Return index 0, whose function is the exact mean: the deviation from it is symmetric for every sigma_k."""
         return self.m.new_zeros(1, self.width)
 
     @property
@@ -129,13 +133,13 @@ class LastLayer(WeightSpace):
         return torch.cat([body, w[..., :-1].flatten(1), w[..., -1]], 1)
 
     def head(self, z: Tensor) -> Tensor:
-        """Head weights of each draw, m + sigma_k V^(1/2) eps: z [n, *] -> [n, K, D + 1]."""
+        """Return the head weights of each draw, m + sigma_k V^(1/2) eps: z [n, M] -> [n, K, D + 1]."""
         eps, rest = z[:, : self.m.numel()].view(-1, *self.m.shape), z[:, self.m.numel() :]
         sigma = self.noise.draw(rest)[..., None] if self.noise else self.sigma
         return self.m + sigma * torch.einsum("kij,nkj->nki", self.root, eps)
 
     def features(self, x: Tensor) -> Tensor:
-        """[phi(x), 1]: x [B, *] -> [B, D + 1]."""
+        """Return [phi(x), 1]: x [B, *] -> [B, D + 1]."""
         return nn.functional.pad(self.network.features(self.theta, x), (0, 1), value=1.0)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -151,7 +155,7 @@ class LastLayer(WeightSpace):
     # --- learn -------------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of the features under a head that is trained with them: steadier than under m, which lags behind."""
+        """Return the loss of the features with a trained head, which follows them faster than the averages of m do."""
         out = Gaussian(self.sigma)(self.network.one(self.theta, batch.x)[None], batch.action)
         nll = -out.log_prob(batch.y)
         nll = (batch.weight * (nll.sum(2) if nll.dim() > 2 else nll)).mean()
@@ -180,11 +184,11 @@ class LastLayer(WeightSpace):
 
     @property
     def statistics(self) -> tuple[Tensor, ...]:
-        """`E[phi phi^T; k]`, [K, D + 1, D + 1]; `E[phi y; k]`, [K, D + 1]; `E[y^2; k]`, [K]; `E[1; k]`, [K]."""
+        """E[phi phi^T; k], [K, D + 1, D + 1]; E[phi y; k], [K, D + 1]; E[y^2; k], [K]; E[1; k], [K]."""
         return self.gram, self.cross, self.square, self.share
 
     def moments(self, batch: Batch) -> tuple[Tensor, ...]:
-        """The statistics of one batch, of the targets' mean over draws."""
+        """Return the statistics of one batch, for the mean of the targets over draws."""
         phi, B, K = self.features(batch.x), len(batch.x), len(self.m)
         weight = batch.weight.to(phi.dtype)
         each = weight if batch.y.dim() == 2 else weight[..., None]
@@ -192,11 +196,11 @@ class LastLayer(WeightSpace):
         share = weight.mean(0)[:, None].expand(B, K)
         if batch.action is not None:
             y, share = y[:, None], share * (batch.action[:, None] == torch.arange(K, device=phi.device))
-        taught = share.T[..., None] * phi  # [K, B, D + 1]
-        return taught.mT @ phi / B, (share * y).T @ phi / B, (share * y.square()).mean(0), share.mean(0)
+        weighted = share.T[..., None] * phi  # [K, B, D + 1]
+        return weighted.mT @ phi / B, (share * y).T @ phi / B, (share * y.square()).mean(0), share.mean(0)
 
     def solve(self, size: Tensor) -> None:
-        """The posterior from the statistics of `size` observations (0-d), in double precision."""
+        """Compute the posterior from the statistics of `size` observations (0-d), in double precision."""
         N = size.double() / self.temperature
         root = inverse_root(self.scale**-2, self.gram, N)
         cross, square, share = self.cross.double(), self.square.double(), self.share.double()
@@ -208,7 +212,7 @@ class LastLayer(WeightSpace):
 
     def kl(self, z: Tensor) -> Tensor:
         precision = self.scale**-2
-        variance = self.root.square().sum(2)  # the diagonal of V
+        variance = self.root.square().sum(2)  # diagonal of V
         logdet = 2 * self.root.diagonal(dim1=1, dim2=2).log().sum(1)
         squared = (self.noise.b / self.noise.a)[:, None] if self.noise else self.sigma**2
         kl = 0.5 * (((variance + self.m.square() / squared) * precision - 1 - precision.log()).sum() - logdet.sum())
@@ -216,12 +220,12 @@ class LastLayer(WeightSpace):
 
 
 class InverseGamma(Likelihood):
-    """y | x, k ~ Normal(f(x), sigma_k^2) with sigma_k^2 ~ InverseGamma(a_k, b_k), integrated out: a Student-t.
+    """y | x, k ~ Normal(f(x), sigma_k^2) with sigma_k^2 ~ InverseGamma(a_k, b_k), marginally a Student-t.
 
     Arguments:
         outputs: K.
-        sigma: the prior's scale.
-        confidence: nu, how many observations it counts for.
+        sigma: prior scale.
+        confidence: nu, the number of observations that the prior is worth.
     """
 
     prior: Tensor
@@ -243,22 +247,25 @@ class InverseGamma(Likelihood):
         return (self.b / (self.a - 1)).expand_as(out)
 
     def draw(self, z: Tensor) -> Tensor:
-        """sigma_k from standard normal noise [n, K]; a gamma's cube root is nearly normal (Wilson & Hilferty, 1931)."""
+        """Transform standard normal noise [n, K] to sigma_k; the cube root of a gamma variable is nearly normal.
+
+        (Wilson & Hilferty, The Distribution of Chi-Square, 1931.)
+        """
         cube_root = 1 - 1 / (9 * self.a) + z / (3 * self.a.sqrt())
         return (self.b / self.a).sqrt() * cube_root.clamp(min=0.1) ** -1.5
 
     def learn(self, count: Tensor, residual: Tensor) -> None:
-        """The posterior after `count` [K] observations with a sum of squares `residual` [K] that is left."""
+        """Set the posterior after `count` [K] observations with a sum of squared residuals `residual` [K]."""
         a, b = self.prior.double()
         self.a.copy_(a + count / 2)
         self.b.copy_(b + residual.clamp(min=0) / 2)
 
     def kl(self) -> Tensor:
-        """Of the posterior from the prior in nats, 0-d."""
+        """Return KL(posterior || prior) in nats, 0-d."""
         q, p = (dist.Gamma(a, b, validate_args=False) for a, b in ((self.a, self.b), self.prior))
         return kl_divergence(q, p).sum()
 
 
-def folded(head: Tensor, outputs: int) -> Tensor:
-    """Flat head weights [K D + K] as [K, D + 1], the bias last."""
+def unflatten_head(head: Tensor, outputs: int) -> Tensor:
+    """Reshape flat head weights [K D + K] to [K, D + 1], the bias last."""
     return torch.cat([head[:-outputs].view(outputs, -1), head[-outputs:, None]], 1)

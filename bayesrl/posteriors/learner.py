@@ -1,4 +1,4 @@
-"""Posteriors that learn, from mini-batches of an agent or from a data set.
+"""Posteriors that learn from mini-batches, of an agent or of a data set.
 
 Shapes: N observations, n draws, B batch, E environments, P weights, K targets.
 """
@@ -16,42 +16,50 @@ from tqdm import tqdm
 
 from bayesrl.networks.network import Network
 from bayesrl.posteriors.base import Posterior
-from bayesrl.posteriors.data import Data, check, predictive_nll
+from bayesrl.posteriors.data import Data, check, hold_out, predictive_nll
 from bayesrl.posteriors.types import Batch, Fit
 
 
 class Learner(Posterior):
     """A posterior that learns from mini-batches.
 
-    `learn` is a pure tensor function of parameters, optimiser state, batch and index, with constant shapes and without
-    synchronisation, so that it can be captured as a graph.
+    `learn` is a pure tensor function of parameters, optimizer state, batch and index, with constant shapes and without
+    synchronization, so that it can be captured as a graph.
     """
 
     optimizer: torch.optim.Optimizer
 
     def learn(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """One update; returns 0-d tensors: `loss`, and the terms it is made of."""
+        """Make one update.
+
+        Arguments:
+            batch: observations, and the targets of each draw.
+            z: indices of the draws to train, [n, *].
+
+        Returns:
+            0-d tensors by name: `loss` and the terms of its sum.
+        """
         return self.descend(*self.loss(batch, z))
 
     def descend(self, loss: Tensor, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step of the optimiser down a 0-d loss; returns what `learn` does."""
+        """Make one optimizer step on a 0-d loss; return the metrics of `learn`."""
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
     def loss(self, batch: Batch, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The 0-d objective to minimise, per observation, and its named terms; here each draw's likelihood alone."""
+        """Return the 0-d objective per observation and its terms by name; by default the likelihood of each draw."""
         nll = -self.likelihood(self(z, batch.x), batch.action).log_prob(batch.y)
         loss = (batch.weight * nll.flatten(2).sum(2) if nll.dim() > 2 else batch.weight * nll).mean()
         return loss, {"nll": loss}
 
     def fit_step(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """`learn`, where targets do not depend on the draw: free to use noise that names no function."""
+        """Make one update of `fit`, where all draws have the same targets; a subclass may use other noise than z."""
         return self.learn(batch, z)
 
     def refresh(self, batches: Sequence[Batch]) -> None:
-        """What is done once with all the data, after `fit`, by posteriors that hold an exact or a local part; n = 1."""
+        """Recompute exact or local parts of the posterior from all the data, at the end of `fit`; n = 1."""
 
     def fit(
         self,
@@ -64,25 +72,28 @@ class Learner(Posterior):
         every: int = 100,
         progress: bool = True,
     ) -> Fit:
-        """Learn a data set; deterministic after `torch.manual_seed`.
+        """Train on a data set; the result is deterministic after `torch.manual_seed`.
 
-        Every observation keeps its data-randomisation tags, so that a bootstrap is one bootstrap. With held-out data,
-        learning stops after `patience` looks without a better NLL of the predictive mixture, and the best parameters
-        are put back. Afterwards `refresh` sees all the data once, but for what is held out. Priors and noise
-        scales are in units of the targets: standardize these, and inputs.
+        With held-out data, training stops after `patience` evaluations without a better NLL of the predictive mixture,
+        and the best parameters are restored. Every observation keeps its tags for data randomization, so that all
+        epochs see the same bootstrap sample. At the end `refresh` is called with all the training data. The scales of
+        priors and noise are in units of the targets, so standardize inputs and targets.
 
         Arguments:
-            x: inputs [N, *].
-            y: targets [N] or [N, K], or class numbers [N] for a categorical likelihood.
-            updates: at most.
-            batch_size: B, shuffled anew in every epoch; all the data where there is less.
-            held_out: share of the data, at random, or other data (x, y), to watch; 0 to learn for all `updates`.
-            patience: looks without improvement before stopping.
-            every: updates between looks.
-            progress: whether to show a bar.
+            x: inputs, [N, *].
+            y: targets, [N] or [N, K], or class labels [N] int64 for a categorical likelihood.
+            updates: maximal number of updates.
+            batch_size: B, at most N; batches are shuffled in every epoch.
+            held_out: random share of the data to hold out, or a pair (x, y) of other data; 0 for none.
+            patience: evaluations without improvement before training stops.
+            every: updates between evaluations.
+            progress: whether to show a progress bar.
+
+        Returns:
+            The number of updates, the NLL of held-out data, and the update with the final parameters.
 
         Raises:
-            ValueError: shapes, types or values that cannot be learned from.
+            ValueError: data with a wrong type, shape or value, or a loss that is not finite.
         """
         check(self, x, y)
         if updates < 1 or batch_size < 1 or patience < 1 or every < 1:
@@ -93,18 +104,11 @@ class Learner(Posterior):
             test = held_out
             check(self, *test)
         else:
-            if not 0 <= held_out < 1 or (held_out and not 1 <= round(held_out * len(x)) < len(x)):
-                raise ValueError(
-                    f"got held_out={held_out} of {len(x)} observations, wanted a share that leaves some both"
-                )
-            order = (torch.randperm if held_out else torch.arange)(len(x), device=x.device)
-            cut = round(held_out * len(x))
-            test = (x[order[:cut]], y[order[:cut]])
-            x, y = x[order[cut:]], y[order[cut:]]
+            (x, y), test = hold_out(x, y, held_out)
         data = Data(self, x, y)
         shuffled = data.shuffled(batch_size)
         nll: dict[int, float] = {}
-        best, kept, update = 0, None, 0
+        best, best_state, update = 0, None, 0
         with tqdm(total=updates, disable=not progress, unit=" updates", file=sys.stderr, mininterval=0.5) as bar:
             for update in range(1, updates + 1):
                 z = self.index(self.draws)
@@ -121,21 +125,20 @@ class Learner(Posterior):
                 if len(test[0]):
                     nll[update] = predictive_nll(self, *test)
                     bar.set_postfix_str(f"loss {loss:.4g}, held-out NLL {nll[update]:.4g}", refresh=False)
-                    if kept is None or nll[update] < nll[best]:
-                        best = update
-                        kept = {name: value.clone() for name, value in self.named_parameters()}
-                        kept |= {name: value.clone() for name, value in self.named_buffers()}
+                    if best_state is None or nll[update] < nll[best]:
+                        best, tensors = update, (*self.named_parameters(), *self.named_buffers())
+                        best_state = {name: value.clone() for name, value in tensors}
                     elif update - best >= patience * every:
                         break
-        if kept is not None:
+        if best_state is not None:
             with torch.no_grad():
                 for name, value in (*self.named_parameters(), *self.named_buffers()):
-                    value.copy_(kept[name])
+                    value.copy_(best_state[name])
         self.refresh(data.sweep(batch_size))
         return Fit(update, nll, best or update)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Learner:
-        """Moving a learner, or changing its precision, takes the optimiser's state along."""
+        """Move or convert the optimizer's state together with the parameters."""
         super()._apply(fn, recurse)
         for state in self.optimizer.state.values() if self.optimizer is not None else ():
             state.update({name: fn(value) for name, value in state.items() if isinstance(value, Tensor)})
@@ -150,7 +153,7 @@ class Learner(Posterior):
 
 
 class WeightSpace(Learner):
-    """A learner whose draws are weight vectors of one network: says `index` and `weights`, and is a posterior.
+    """A learner whose draws are weight vectors of one network; a subclass defines `index` and `weights`.
 
     Attributes:
         network: f(theta, x).
@@ -159,7 +162,7 @@ class WeightSpace(Learner):
     network: Network
 
     def weights(self, z: Tensor) -> Tensor:
-        """The weight vector of each draw: z [n, *] -> [n, P]."""
+        """Return the weight vector of each draw: z [n, *] -> [n, P]."""
         raise NotImplementedError
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:

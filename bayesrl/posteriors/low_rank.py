@@ -1,11 +1,11 @@
-"""`low_rank`: a normal over the weights whose correlations have few directions.
+"""`low_rank`: a normal over the weights with a low-rank part of its covariance.
 
     q(theta) = Normal(mu, S (I + U U^T) S),   S = diag(s), U [C, r];   draw z = [a | b]: theta = mu + s (U a + b)
-    maximise  E_q sum_i log p(y_i | f_theta(x_i)) - T KL(q || Normal(loc, diag(std^2)))
+    maximize  E_q sum_i log p(y_i | f_theta(x_i)) - T KL(q || Normal(loc, diag(std^2)))
 
-The KL is closed: log det(S (I + U U^T) S) = 2 sum log s + log det(I_r + U^T U), an r x r determinant. (Ong, Nott &
-Smith, Gaussian variational approximation with a factor covariance structure, 2018; V = S U, d = s in their V V^T +
-diag(d^2).)
+The KL has a closed form: log det(S (I + U U^T) S) = 2 sum log s + log det(I_r + U^T U), an r x r determinant. (Ong,
+Nott & Smith, Gaussian variational approximation with a factor covariance structure, 2018, with V = S U and d = s in
+their V V^T + diag(d^2).)
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from bayesrl.priors import FanIn, Prior
 
 
 class LowRank(Variational):
-    """Normal weights with r directions in common; index z = [a | b] is their noise, [n, r + C].
+    """Normal weights with r directions in common; the index z = [a | b] is their noise, [n, r + C].
 
     Arguments:
-        network: body and head; A outputs.
-        prior: network -> prior over its weights.
+        network: the network whose weights are random; A outputs.
+        prior: maps the network to the prior over its weights.
         rank: r.
-        draws: n, taught at each update.
-        init_scale: where s starts, as a share of the prior's standard deviation; U starts from Normal(0, 1 / r), as
-            much in common as apart.
-        cover: the weights that are random: of the whole "network", or of its "head", the others a point estimate.
-        temperature: T, multiplies the KL.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        draws: n, the number of draws that an update trains.
+        init_scale: initial s, as a share of the prior's standard deviation; U starts from Normal(0, 1 / r), so that
+            the two parts of the covariance start with equal variances.
+        cover: the random weights: those of the whole "network", or of its "head", with a point estimate of the others.
+        temperature: T, the factor of the KL.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     def __init__(
@@ -67,15 +67,21 @@ class LowRank(Variational):
 
 
 class LowRankNormal(IndexedGaussian):
-    """Normal(loc, S (I + U U^T) S) with S = diag(exp log_scale), log_scale [P], factor U^T [r, P], noise [*, r + P]."""
+    """Normal(loc, S (I + U U^T) S) with S = diag(exp(log_scale)).
+
+    Arguments:
+        loc, log_scale: [C].
+        factor: U^T, [r, C].
+        noise: [*, r + C].
+    """
 
     def __init__(self, loc: Tensor, log_scale: Tensor, factor: Tensor, noise: Tensor) -> None:
         self.log_scale, self.factor, self.rank = log_scale, factor, len(factor)
         super().__init__(loc, noise)
 
-    def spread(self, noise: Tensor) -> Tensor:
-        common, own = noise.split(self.factor.shape, -1)
-        return self.log_scale.exp() * (own + common @ self.factor)
+    def scale_noise(self, noise: Tensor) -> Tensor:
+        common, independent = noise.split(self.factor.shape, -1)
+        return self.log_scale.exp() * (independent + common @ self.factor)
 
     @property
     def variance(self) -> Tensor:
@@ -86,13 +92,13 @@ class LowRankNormal(IndexedGaussian):
         return 2 * (self.log_scale.sum() + self.root().diagonal().log().sum().to(self.log_scale.dtype))
 
     def root(self) -> Tensor:
-        """Cholesky factor of I + U^T U, [r, r]; double, because U^T U may exceed single precision times I."""
+        """Return the Cholesky factor of I + U^T U, [r, r], in double precision, which a large U^T U needs."""
         u = self.factor.double()
         capacitance = torch.eye(self.rank, dtype=u.dtype, device=u.device) + u @ u.T
-        return torch.linalg.cholesky_ex(capacitance).L  # not `cholesky`, which looks at the result and so waits for it
+        return torch.linalg.cholesky_ex(capacitance).L  # `cholesky` would check the result, and so wait for it
 
-    def distance(self, deviation: Tensor) -> Tensor:
-        """By Woodbury: |e|^2 - |R^-1 U^T e|^2 with e = deviation / s and R R^T = I + U^T U."""
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        """Return |e|^2 - |R^-1 U^T e|^2 with e = deviation / s and R R^T = I + U^T U (Woodbury identity)."""
         e = deviation / self.log_scale.exp()
         common = torch.linalg.solve_triangular(self.root().to(e.dtype), (e @ self.factor.T)[..., None], upper=False)
         return e.square().sum(-1) - common.square().sum((-1, -2))

@@ -1,16 +1,16 @@
 """`mean_field`: an independent normal for every weight, fitted by the evidence lower bound ("Bayes by backprop").
 
     q(theta) = Normal(mu, diag(sigma^2)),   draw z: theta = mu + sigma z
-    maximise  E_q sum_i log p(y_i | f_theta(x_i)) - T KL(q || Normal(loc, diag(std^2)))
+    maximize  E_q sum_i log p(y_i | f_theta(x_i)) - T KL(q || Normal(loc, diag(std^2)))
 
-(Blundell et al., Weight Uncertainty in Neural Networks, 2015.) Supervised, `fit` draws pre-activations instead of
-weights, independently for every observation: the same objective with less noise in its gradient (Kingma, Salimans &
-Welling, Variational Dropout and the Local Reparameterization Trick, 2015). `learn` never does, because there a draw is
-one function.
+(Blundell et al., Weight Uncertainty in Neural Networks, 2015.) In supervised training, `fit` samples pre-activations
+instead of weights, independently for every observation: the same objective with a less noisy gradient (Kingma, Salimans
+& Welling, Variational Dropout and the Local Reparameterization Trick, 2015). `learn` samples weights, because an index
+must select one function.
 
-Where a wide network has few data, the KL of its thousands of weights outweighs what they say, and the optimum is close
-to the prior (Coker et al., Wide Mean-Field Bayesian Neural Networks Ignore the Data, 2022): then a narrower network,
-`cover="head"`, or a temperature of .1 fits better.
+For a wide network and few data the KL of the weights outweighs the likelihood, and the optimum is close to the prior
+(Coker et al., Wide Mean-Field Bayesian Neural Networks Ignore the Data, 2022). A narrower network, `cover="head"`, or a
+temperature of 0.1 then fits better.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from bayesrl.priors import FanIn, Prior
 
 
 class MeanField(Variational):
-    """Independent normal weights; index z is their noise, [n, C].
+    """Independent normal weights; the index z is their noise, [n, C].
 
     Arguments:
-        network: body and head; A outputs.
-        prior: network -> prior over its weights.
-        draws: n, taught at each update.
-        init_scale: where sigma starts, as a share of the prior's standard deviation, so that every layer's output
-            starts with the same relative noise whatever its width.
-        cover: the weights that are random: of the whole "network", or of its "head", the others a point estimate.
-        temperature: T, multiplies the KL.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        network: the network whose weights are random; A outputs.
+        prior: maps the network to the prior over its weights.
+        draws: n, the number of draws that an update trains.
+        init_scale: initial sigma, as a share of the prior's standard deviation, so that the relative noise of a
+            layer's output does not depend on its width.
+        cover: the random weights: those of the whole "network", or of its "head", with a point estimate of the others.
+        temperature: T, the factor of the KL.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     def __init__(
@@ -74,42 +74,42 @@ class MeanField(Variational):
     # --- learn -------------------------------------------------------------------------------------------------
 
     def fit_step(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """One update with pre-activations drawn anew for every draw and observation.
+        """Make one update with independent pre-activations for every draw and observation.
 
-        With ordinary draws where a network uses a weight several times for one input, whose noise is then not
-        independent: a recurrent cell does at every time step, a convolution at every position.
+        A network that uses a weight several times for one input, as recurrent cells and convolutions do, has dependent
+        pre-activations; it is trained with sampled weights.
         """
         try:
-            out = self.local(batch.x, len(z))
-        except NotLocal:
+            out = self.local_reparameterization(batch.x, len(z))
+        except NotReparameterizableError:
             return self.learn(batch, z)
         return self.descend(*self.loss(batch, z, out))
 
-    def local(self, x: Tensor, n: int) -> Tensor:
-        """Outputs by local reparametrisation: x [B, *] -> [n, B, *out].
+    def local_reparameterization(self, x: Tensor, n: int) -> Tensor:
+        """Sample outputs by local reparameterization: x [B, *] -> [n, B, *out].
 
         Raises:
-            NotLocal: a weight is used in a way that has none.
+            NotReparameterizableError: the network uses a weight in an unsupported way.
         """
         rows = x.expand(n, *x.shape).flatten(0, 1)
-        with LocalNoise(self.mu, (2 * self.log_sigma).exp(), len(rows)):
+        with LocalReparameterization(self.mu, (2 * self.log_sigma).exp(), len(rows)):
             return self.network.one(self.mu, rows).unflatten(0, (n, len(x)))
 
 
-class NotLocal(Exception):
+class NotReparameterizableError(Exception):
     """A weight is used several times for one input, or in an operation that is not known to be linear in it."""
 
 
-class LocalNoise(TorchFunctionMode):
-    """Every operation that is linear in random weights returns a draw of its output, independent for every element.
+class LocalReparameterization(TorchFunctionMode):
+    """A mode in which operations that are linear in random weights sample their outputs, each element independently.
 
-    Of h W + b the mean is h M + m, and the variance h^2 S + s, if M, m are the weights' means and S, s variances. A
-    network that runs at its mean weights inside of this runs at random ones.
+    For weights with the means M, m and the variances S, s, the output h W + b has the mean h M + m and the variance
+    h^2 S + s. A network that is evaluated at its mean weights in this mode behaves as one with random weights.
 
     Arguments:
-        mean: of all weights, [P]; views of it are known by their place in its memory.
-        variance: of the last C of them, [C].
-        rows: how many inputs there are.
+        mean: means of all weights, [P]; views of it are recognized by their address.
+        variance: variances of the last C weights, [C].
+        rows: number of inputs.
     """
 
     LINEAR = (F.linear, F.embedding, torch.addmm)
@@ -118,48 +118,48 @@ class LocalNoise(TorchFunctionMode):
     def __init__(self, mean: Tensor, variance: Tensor, rows: int) -> None:
         super().__init__()
         self.variance, self.first, self.rows = variance, len(mean) - len(variance), rows
-        self.memory, self.seen = mean.untyped_storage().data_ptr(), set[int]()
+        self.memory, self.used = mean.untyped_storage().data_ptr(), set[int]()
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        used = [a for a in (*args, *kwargs.values()) if self.random(a)]
+        weights = [a for a in (*args, *kwargs.values()) if self.random(a)]
         results = out if isinstance(out, tuple | list) else (out,)
-        if not used or all(self.shared(o) or not isinstance(o, Tensor) for o in results):
-            return out  # no random weights, views of them, or facts such as their shape
-        places = [weight.storage_offset() for weight in used]
-        once = isinstance(out, Tensor) and len(out) == self.rows and out.dim() == (3 if func is F.embedding else 2)
-        if not once or self.seen.intersection(places):
-            raise NotLocal
-        self.seen.update(places)
-        # A unit without bias whose inputs are all zero has variance 0, where the root has no slope.
-        variance = self.spread(func, args, kwargs, used).clamp(min=torch.finfo(out.dtype).tiny)
+        if not weights or all(self.shared(o) or not isinstance(o, Tensor) for o in results):
+            return out  # no random weights, a view of them, or a property such as their shape
+        offsets = [weight.storage_offset() for weight in weights]
+        one_use = isinstance(out, Tensor) and len(out) == self.rows and out.dim() == (3 if func is F.embedding else 2)
+        if not one_use or self.used.intersection(offsets):
+            raise NotReparameterizableError
+        self.used.update(offsets)
+        # The variance is 0 for a unit without bias and with inputs of 0, where the root is not differentiable.
+        variance = self.output_variance(func, args, kwargs, weights).clamp(min=torch.finfo(out.dtype).tiny)
         return out + variance.sqrt() * torch.randn_like(out)
 
     def shared(self, value: Any) -> bool:
-        """Whether it is a view of weights."""
+        """Return whether a value is a view of the weights."""
         return isinstance(value, Tensor) and value.untyped_storage().data_ptr() == self.memory
 
     def random(self, value: Any) -> bool:
-        """Whether it is a view of random weights."""
+        """Return whether a value is a view of random weights."""
         return self.shared(value) and value.storage_offset() + value.numel() > self.first
 
-    def spread(self, func: Callable, args: tuple, kwargs: dict, used: list[Tensor]) -> Tensor:
-        """Variance of an operation's output, or one that broadcasts to it."""
+    def output_variance(self, func: Callable, args: tuple, kwargs: dict, weights: list[Tensor]) -> Tensor:
+        """Return the variance of an operation's output, in a shape that broadcasts to it."""
         if func is F.layer_norm:
             x, shape = args
             normal = F.layer_norm(x, shape, eps=kwargs["eps"])
             return normal.square() * self.variances(kwargs["weight"]) + self.variances(kwargs["bias"])
         if func in self.ADD:
-            return self.variances(used[0])
+            return self.variances(weights[0])
         if func in self.LINEAR:
             return func(
                 *[a.square() if _input(a) and not self.random(a) else self.variances(a) for a in args], **kwargs
             )
-        raise NotLocal
+        raise NotReparameterizableError
 
     def variances(self, value: Any) -> Any:
-        """Of random weights their variances, in the same view; anything else as it is."""
+        """Return the variances of random weights, in the same view; any other value unchanged."""
         if not self.random(value):
             return value
         return self.variance.as_strided(value.shape, value.stride(), value.storage_offset() - self.first)

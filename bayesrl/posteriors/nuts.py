@@ -1,12 +1,12 @@
-"""`nuts`: exact draws of a small network's posterior, the reference that approximations are measured against.
+"""`NUTS`: exact samples of a small network's posterior, a reference for the approximate methods.
 
     U(theta) = -sum_i log p(y_i | f_theta(x_i)) - log p(theta)
-    draws of  p(theta | data)^(1 / T), proportional to exp(-U(theta) / T),  by Hamiltonian dynamics on theta that turn
-    back where they would return; steps and scales adapted during warm-up, then fixed
+    target:  p(theta | data)^(1 / T), proportional to exp(-U(theta) / T)
 
-(Hoffman & Gelman, The No-U-Turn Sampler, 2014; Pyro's.) Sampled are eps = (theta - loc) / std, which the prior makes
-Normal(0, I). Chains that have mixed agree: `chains(x)` gives their function values for R-hat and the effective sample
-size, which mean something for functions, where single weights may be exchanged for others.
+Pyro draws the samples, by Hamiltonian dynamics that stop at a U-turn, with step sizes and scales adapted during warm-up
+(Hoffman & Gelman, The No-U-Turn Sampler, 2014). The sampled variable is eps = (theta - loc) / std, with the
+prior Normal(0, I). `chains(x)` returns function values for R-hat and the effective sample size; weights do not suit
+them, because hidden units can be permuted.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ LARGEST = 10_000  # weights, and observations
 
 
 class NUTS(Posterior):
-    """Draws of the whole network's weights; index z is a draw's number, [n, 1] int64.
+    """Samples of all weights of a network; the index z is a sample's number, [n, 1] int64.
 
-    Before `fit` they are draws of the prior. It needs all the data at every step and is no `Learner`. Parameters of the
-    likelihood and of the prior stay what they are.
+    Before `fit` they are samples of the prior. The method needs all the data at every step, so that it is not a
+    `Learner`. Parameters of the likelihood and of the prior do not change.
 
     Arguments:
-        network: body and head; A outputs.
-        chains: independent ones, run after each other.
-        warmup: transitions of each chain that adapt it and are forgotten.
-        samples: S, draws kept of each chain.
-        prior: network -> prior over its weights.
-        temperature: T, of the posterior.
-        likelihood: output -> distribution of the target.
+        network: the network whose weights are random; A outputs.
+        chains: number of independent chains, which run one after the other.
+        warmup: transitions of each chain for adaptation, which are discarded.
+        samples: S, the number of samples of each chain.
+        prior: maps the network to the prior over its weights.
+        temperature: T of the target.
+        likelihood: maps an output to the distribution of its target.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class NUTS(Posterior):
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Stratified: any successive draws, as many as there are, name each once."""
+        """Draw stratified indices: successive ones, as many as there are samples, contain every sample once."""
         rounds = torch.rand(-(-n // len(self.theta)), len(self.theta), generator=generator, device=self.theta.device)
         return rounds.argsort(1).flatten()[:n, None]
 
@@ -89,24 +89,25 @@ class NUTS(Posterior):
         return self.network(self.theta, x).mean(0)
 
     def chains(self, x: Tensor) -> Tensor:
-        """Every draw in the order it was made: x [B, *] -> [chains, S, B, *out]."""
+        """Evaluate every sample in the order of its chain: x [B, *] -> [chains, S, B, *out]."""
         return self.network(self.theta, x).unflatten(0, self.shape)
 
     # --- fit ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor, progress: bool = True) -> list[int]:
-        """Draw from the posterior of a data set; deterministic after `torch.manual_seed`.
-
-        Returns how many transitions of each chain diverged after warm-up, [chains]; any says that draws may be biased.
+        """Sample the posterior of a data set; the result is deterministic after `torch.manual_seed`.
 
         Arguments:
-            x: inputs [N, *].
-            y: targets [N] or [N, K], or class numbers [N] int64 for a categorical likelihood.
-            progress: whether to show a bar for each chain.
+            x: inputs, [N, *].
+            y: targets, [N] or [N, K], or class labels [N] int64 for a categorical likelihood.
+            progress: whether to show a progress bar for each chain.
+
+        Returns:
+            The number of divergent transitions of each chain after warm-up; samples may be biased if any diverged.
 
         Raises:
-            ValueError: data that cannot be learned from, or too much of it.
+            ValueError: data with a wrong type, shape or value, or more observations than the method can use.
         """
         check(self, x, y)
         if len(x) > LARGEST:

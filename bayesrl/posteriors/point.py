@@ -1,6 +1,6 @@
-"""`point`: one function, the degenerate posterior; DQN when it is taught temporal-difference targets.
+"""`point`: a single function, the degenerate posterior; with temporal-difference targets it is DQN.
 
-    minimise  mean_i weight_i (-log p(y_i | f_theta(x_i)))
+    minimize  mean_i weight_i (-log p(y_i | f_theta(x_i)))
 
 (Mnih et al., Human-level control through deep reinforcement learning, 2015.)
 """
@@ -20,12 +20,12 @@ from bayesrl.posteriors.learner import WeightSpace
 
 
 class Point(WeightSpace):
-    """A single weight vector; index z is empty, [n, 0].
+    """A point estimate of the weights; the index z is empty, [n, 0].
 
     Arguments:
-        network: body and head; A outputs.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        network: a network with A outputs.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
     """
 
     degenerate = True

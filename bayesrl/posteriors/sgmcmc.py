@@ -3,30 +3,30 @@
     U(theta) = -(size / B) sum_i log p(y_i | f_theta(x_i)) - log p(theta)        K chains, each with its own theta
     target:  p(theta | data)^(1 / T), proportional to exp(-U(theta) / T)
 
-Learning is in units of one observation, L = U / size at temperature tau = T / size, so that a learning rate means what
-it means to gradient descent on a mean loss while the data grow. Dynamics are objects, given like an optimiser; with
-g = grad L of a mini-batch, xi ~ Normal(0, I) and learning rate eta:
+The potential is divided by the number of observations, L = U / size at the temperature tau = T / size, so that a
+learning rate has the same meaning as for gradient descent on a mean loss while the data grow. The dynamics are objects
+in the place of an optimizer; with g = grad L of a mini-batch, xi ~ Normal(0, I) and the learning rate eta:
 
     SGLD                theta <- theta - eta g + sqrt(2 eta tau) xi
                         (Welling & Teh, Bayesian Learning via Stochastic Gradient Langevin Dynamics, 2011)
     PSGLD  theta <- theta - eta G g + sqrt(2 eta tau G) xi;   G = 1 / (sqrt(average of g^2) + eps)
-                        (Li et al., Preconditioned SGLD for Deep Neural Networks, 2016, who leave out G's slope too)
+                        (Li et al., Preconditioned SGLD for Deep Neural Networks, 2016, without the gradient of G)
     SGHMC               v <- (1 - a) v - eta g + sqrt(2 a eta tau) xi;   theta <- theta + v
                         (Chen, Fox & Guestrin, Stochastic Gradient Hamiltonian Monte Carlo, 2014)
     AdamLangevin        theta <- theta - eta (g + a m / (sqrt(v) + eps)) + sqrt(2 eta tau) xi;   m, v as in Adam
                         (Ishfaq et al., Provable and Practical: Efficient Exploration via Langevin Monte Carlo, 2024)
 
-SGLD on Q-learning's targets is Langevin DQN (Dwaracherla & Van Roy, 2020). Adam's drift takes AdamLangevin to a mode
-and keeps its chains closer to it than the posterior is wide.
+SGLD with the targets of Q-learning is Langevin DQN (Dwaracherla & Van Roy, 2020). Adam's drift moves AdamLangevin to a
+mode, with chains closer to it than the posterior is wide.
 
-The step is not corrected by acceptance: where L has curvature h, the variance of SGLD is tau / h / (1 - eta h / 2), and
-the noise of mini-batches adds to it, both vanishing with eta. Draws are the K chains' present positions; with S slots
-also S - 1 earlier ones of each chain, `thin` updates apart. What `fit` makes in `updates` beyond S thin is burn-in:
-positions before the last S thin updates are forgotten.
+No acceptance step corrects the discretization: where L has the curvature h, the variance of SGLD is tau / h /
+(1 - eta h / 2), and the noise of mini-batches adds to it; both errors vanish with eta. Draws are the present positions
+of the K chains and, with S slots, S - 1 earlier ones of each chain, `thin` updates apart. All updates of `fit` before
+the last S * thin are burn-in.
 
-A snapshot has the chains as its parameters, so that a target network follows each chain by itself: `periodic` updates
-copies its position, a draw itself; `polyak` averages over recent ones, which takes away the spread that a chain crosses
-faster than that. Both answer index z with chain z mod K alone, whatever the slot.
+The chains are the parameters of a snapshot, so that a target network follows each chain: with periodic updates it
+copies the positions, which are draws themselves; Polyak averaging removes the variance of a chain that moves faster
+than the average. A target network uses chain z mod K for the index z, whatever the slot.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ from bayesrl.priors import FanIn, Prior
 
 
 class Sampler(torch.optim.Optimizer):
-    """Dynamics whose steps leave exp(-loss / tau) nearly invariant; a pure tensor function with its state in place.
+    """Base class of dynamics with steps that leave exp(-loss / tau) nearly invariant.
 
-    A group of parameters may say `noise: 0`, to be optimised beside the ones that are sampled.
+    A step is a pure tensor function that updates its state in place. Parameters of a group with `noise: 0` are
+    optimized instead of sampled.
 
     Attributes:
-        moments: names of the state kept for each parameter, zeros at first.
+        moments: names of the state tensors of each parameter, which start at zero.
     """
 
     moments: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ class Sampler(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, tau: Tensor) -> None:  # type: ignore[override]
-        """One move at temperature tau, 0-d."""
+        """Make one step at the temperature tau, 0-d."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -75,11 +76,18 @@ class Sampler(torch.optim.Optimizer):
                     self.move(p, p.grad, torch.randn_like(p), group["noise"] * tau, group, self.state[p])
 
     def move(self, p: Tensor, g: Tensor, xi: Tensor, tau: Tensor, group: dict, state: dict[str, Tensor]) -> None:
-        """Change p in place, given its gradient g, standard normal noise xi and the temperature tau."""
+        """Update one parameter in place.
+
+        Arguments:
+            p, g, xi: the parameter, its gradient and standard normal noise, of one shape.
+            tau: temperature, 0-d.
+            group: options of the parameter's group.
+            state: tensors named in `moments`, and the number of steps `step`.
+        """
         raise NotImplementedError
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Put back a state in place, so that a captured update sees it."""
+        """Load a state in place, so that a captured update sees it."""
         params = [p for group in self.param_groups for p in group["params"]]
         with torch.no_grad():
             for i, p in enumerate(params):
@@ -103,13 +111,13 @@ class SGLD(Sampler):
 
 
 class PSGLD(Sampler):
-    """SGLD whose steps are scaled weight by weight as in RMSprop.
+    """SGLD with the preconditioner of RMSprop.
 
     Arguments:
         params: an iterable of parameters, or of groups.
         lr: eta.
         beta: decay rate of the average of g^2.
-        eps: added to its root; the noise of a weight without gradient grows with 1 / sqrt(eps).
+        eps: added to its root; the noise of a weight without gradient is proportional to 1 / sqrt(eps).
     """
 
     moments = ("v",)
@@ -131,8 +139,8 @@ class SGHMC(Sampler):
 
     Arguments:
         params: an iterable of parameters, or of groups.
-        lr: eta, the square of a leapfrog step; 1 / friction times as effective as in SGLD.
-        friction: a, the share of its velocity that a chain loses in a step; 1 is SGLD.
+        lr: eta, the square of a leapfrog step; a chain moves as with 1 / friction times that rate in SGLD.
+        friction: a, the share of the velocity that a step removes; with 1 the method is SGLD.
     """
 
     moments = ("velocity",)
@@ -149,12 +157,12 @@ class SGHMC(Sampler):
 
 
 class AdamLangevin(Sampler):
-    """SGLD with the drift of Adam added to its own.
+    """SGLD with Adam's drift added to the gradient.
 
     Arguments:
         params: an iterable of parameters, or of groups.
         lr: eta.
-        adaptive: a, how much Adam's drift counts.
+        adaptive: a, the factor of Adam's drift.
         betas: decay rates of the first and second moments.
         eps: added to the root of the second moment.
     """
@@ -184,19 +192,19 @@ class AdamLangevin(Sampler):
 
 
 class SGMCMC(WeightSpace):
-    """K chains over whole-network weights; index z = slot * K + chain, [n, 1] int64.
+    """K chains over all weights of a network; the index is z = slot * K + chain, [n, 1] int64.
 
-    Parameters of the likelihood and of the prior, where they have any, are optimised and not sampled.
+    Parameters of the likelihood and of the prior are optimized instead of sampled.
 
     Arguments:
-        network: body and head; A outputs.
-        chains: K, each taught at every update by the targets of its own draw.
-        slots: S, positions kept of each chain, the present one among them.
-        thin: updates between two of them.
-        prior: network -> prior over its weights, from which chains start.
-        temperature: T, of the posterior; 0 is gradient descent from K starts.
-        likelihood: output -> distribution of the target.
-        optimizer: groups of parameters -> sampler, the dynamics.
+        network: the network whose weights are random; A outputs.
+        chains: K; an update moves every chain, with the targets of its own draw.
+        slots: S, the number of stored positions of each chain, including the present one.
+        thin: updates between stored positions.
+        prior: maps the network to the prior over its weights, from which chains start.
+        temperature: T of the target; 0 is gradient descent from K initial values.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps groups of parameters to their dynamics, a `Sampler`.
     """
 
     optimizer: Sampler
@@ -239,7 +247,7 @@ class SGMCMC(WeightSpace):
     # --- index -------------------------------------------------------------------------------------------------
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Stratified: any K successive draws name every chain once, any S K every slot of every chain."""
+        """Draw stratified indices: K successive ones contain every chain once, S K of them every stored position."""
         shape = (-(-n // (self.slots * self.draws)), self.slots, self.draws)
         chain, slot = (torch.rand(shape, generator=generator, device=self.theta.device).argsort(d) for d in (2, 1))
         return (slot.gather(2, chain) * self.draws + chain).flatten()[:n, None]
@@ -247,7 +255,7 @@ class SGMCMC(WeightSpace):
     # --- forward -----------------------------------------------------------------------------------------------
 
     def weights(self, z: Tensor) -> Tensor:
-        """Slot 0 is the chain itself; slots not filled yet stand for filled ones."""
+        """Return the positions of the draws; slot 0 is the present one, and empty slots refer to filled ones."""
         chain = z[:, 0] % self.draws
         if self.slots == 1:
             return self.theta[chain]
@@ -261,12 +269,17 @@ class SGMCMC(WeightSpace):
     # --- learn -------------------------------------------------------------------------------------------------
 
     def learn(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """One move of every chain; z names each once, as `index(draws)` does."""
+        """Move every chain once.
+
+        Arguments:
+            batch: observations, and the targets of each draw.
+            z: indices that contain every chain once, as `index(draws)` returns them.
+        """
         loss, terms = self.loss(batch, z)
         self.optimizer.zero_grad()
         loss.backward()
-        self.theta.grad.mul_(self.draws)  # type: ignore[union-attr]  # of each chain's own loss, not of their mean
-        self.remember()
+        self.theta.grad.mul_(self.draws)  # type: ignore[union-attr]  # gradients of each chain's own loss, not of their mean
+        self.store_positions()
         self.optimizer.step(self.temperature / batch.size)
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
@@ -278,10 +291,10 @@ class SGMCMC(WeightSpace):
         return nll + penalty, {"nll": nll}
 
     @torch.no_grad()
-    def remember(self) -> None:
-        """Every `thin` updates the chains' positions, before they move, take the place of the oldest kept."""
+    def store_positions(self) -> None:
+        """Overwrite the oldest stored positions with the present ones, every `thin` updates."""
         if self.slots > 1:
             oldest = ((self.updates // self.thin - 1) % (self.slots - 1))[None]
-            kept = torch.where(self.updates % self.thin == 0, self.theta, self.past[oldest])
-            self.past.index_copy_(0, oldest, kept)
+            stored = torch.where(self.updates % self.thin == 0, self.theta, self.past[oldest])
+            self.past.index_copy_(0, oldest, stored)
         self.updates.add_(1)

@@ -1,7 +1,9 @@
-"""Stochastic variational inference in Pyro without the per-step overhead of `pyro.infer.SVI`.
+"""Stochastic variational inference in Pyro without the overhead of `pyro.infer.SVI`.
 
-Pyro stays the definition: a model and a guide, with names, plates and scales. What changes is the evaluation: one trace
-each, the KL in closed form, no validation and no device synchronisation.
+Model and guide are ordinary Pyro programs with names, plates and scales. Only their evaluation differs: one trace of
+each, the KL in closed form, no validation and no device synchronization.
+
+Shapes: n draws, B batch, P weights, C random weights, M index.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ from bayesrl.priors import Prior
 
 
 class IndexedNormal(dist.Normal):
-    """A normal whose reparameterised draw uses given noise: equal noise, equal draw. The index of a guide's weights."""
+    """A normal whose reparameterized sample uses the noise that it was constructed with, such as an epistemic index.
+
+    Arguments:
+        loc, scale, noise: tensors of one shape.
+    """
 
     def __init__(self, loc: Tensor, scale: Tensor, noise: Tensor) -> None:
         super().__init__(loc, scale, validate_args=False)
@@ -41,10 +47,16 @@ class IndexedNormal(dist.Normal):
 
 
 def elbo(model: Callable, guide: Callable, *args) -> tuple[Tensor, dict[str, Tensor]]:
-    """The evidence lower bound with analytic KL, a 0-d tensor, and its terms `nll` and `kl` (ELBO = -nll - kl).
+    """Return the evidence lower bound with analytic KL, and its terms: ELBO = -nll - kl (Kingma & Welling, 2014).
 
-    Equal to minus `pyro.infer.TraceMeanField_ELBO().differentiable_loss` for guides whose every site has a known KL to
-    the model's (Kingma & Welling, 2014).
+    It is minus `pyro.infer.TraceMeanField_ELBO().differentiable_loss` for a guide with a closed-form KL at every site.
+
+    Arguments:
+        model, guide: Pyro programs.
+        args: arguments of both.
+
+    Returns:
+        The bound, a 0-d tensor, and 0-d tensors by name, `nll` and `kl`.
     """
     nll: Tensor | float = 0.0
     kl: Tensor | float = 0.0
@@ -65,13 +77,13 @@ def elbo(model: Callable, guide: Callable, *args) -> tuple[Tensor, dict[str, Ten
 
 
 class IndexedGaussian(dist.TorchDistribution):
-    """A correlated Gaussian over vectors [P] whose reparameterised draw uses given noise: equal noise, equal draw.
+    """A correlated Gaussian over vectors [C] whose reparameterized sample uses the noise of its constructor.
 
-    Subclasses say `spread`, `variance`, `logdet` and `distance`.
+    Subclasses define `scale_noise`, `variance`, `logdet` and `mahalanobis`.
 
     Arguments:
-        loc: mean, [P].
-        noise: [*batch, M].
+        loc: mean, [C].
+        noise: standard normal noise of the sample, [*batch, M].
     """
 
     arg_constraints: dict = {}  # noqa: RUF012
@@ -90,18 +102,18 @@ class IndexedGaussian(dist.TorchDistribution):
         return new
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        return self.loc + self.spread(self.noise)
+        return self.loc + self.scale_noise(self.noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return -0.5 * (self.distance(value - self.loc) + self.logdet + len(self.loc) * math.log(2 * math.pi))
+        return -0.5 * (self.mahalanobis(value - self.loc) + self.logdet + len(self.loc) * math.log(2 * math.pi))
 
-    def spread(self, noise: Tensor) -> Tensor:
-        """Deviation from the mean: standard normal noise [*, M] -> [*, P]."""
+    def scale_noise(self, noise: Tensor) -> Tensor:
+        """Multiply noise by a root of the covariance: [*, M] -> [*, C]."""
         raise NotImplementedError
 
     @property
     def variance(self) -> Tensor:
-        """Diagonal of the covariance, [P]."""
+        """Diagonal of the covariance, [C]."""
         raise NotImplementedError
 
     @property
@@ -109,36 +121,37 @@ class IndexedGaussian(dist.TorchDistribution):
         """Log-determinant of the covariance, 0-d."""
         raise NotImplementedError
 
-    def distance(self, deviation: Tensor) -> Tensor:
-        """Squared Mahalanobis distance of deviations from the mean: [*, P] -> [*]."""
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        """Return the squared Mahalanobis distance of deviations from the mean: [*, C] -> [*]."""
         raise NotImplementedError
 
 
 @register_kl(IndexedGaussian, Independent)
 def _kl_from_independent_normals(q: IndexedGaussian, p: Independent) -> Tensor:
-    """KL(N(m, C) || N(loc, diag(s^2))), closed for every covariance whose diagonal and determinant are known."""
+    """Return KL(N(m, S) || N(loc, diag(s^2))), which needs only the diagonal and the determinant of S."""
     loc, scale = p.base_dist.loc, p.base_dist.scale
     ratio = (q.variance + (q.loc - loc).square()) / scale.square() - 1 + 2 * scale.log()
     return 0.5 * (ratio.sum(-1) - q.logdet).expand(q.batch_shape)
 
 
 class Variational(WeightSpace):
-    """A Gaussian q over a network's weights, fitted by the evidence lower bound; the others are a point estimate.
+    """Base class of Gaussian posteriors q over a network's weights that maximize the evidence lower bound.
 
-        model:  theta ~ Normal(loc, diag(std^2))           the prior's loc and std
+        model:  theta ~ Normal(loc, diag(std^2))           the prior
                 y | x, a ~ likelihood(f(theta, x))         scaled by size / B
-        guide:  theta ~ q, the draw that z names
+        guide:  theta ~ q, the draw with index z
 
     (Graves, Practical Variational Inference for Neural Networks, 2011; Blundell et al., Weight Uncertainty in Neural
-    Networks, 2015.) A subclass adds its parameters and its optimiser, and says `width` and `q`.
+    Networks, 2015.) A subclass adds its parameters and its optimizer, and defines `width` and `q`.
 
     Arguments:
-        network: body and head; A outputs.
-        prior: network -> prior over its weights.
-        draws: n, taught at each update.
-        cover: the weights that are random: of the whole "network", or of its "head", where q has C = P or fewer.
-        temperature: T, multiplies the KL.
-        likelihood: output -> distribution of the target.
+        network: the network whose weights are random; A outputs.
+        prior: maps the network to the prior over its weights.
+        draws: n, the number of draws that an update trains.
+        cover: the random weights: those of the whole "network", C = P, or of its "head", with a point estimate of the
+            others.
+        temperature: T, the factor of the KL.
+        likelihood: maps an output to the distribution of its target.
     """
 
     temperature: Tensor
@@ -165,7 +178,7 @@ class Variational(WeightSpace):
         self.mu = nn.Parameter(network.init())
 
     def initial(self, init_scale: float) -> Tensor:
-        """Where standard deviations start, [C]: a share of the prior's."""
+        """Return initial standard deviations, [C]: a share `init_scale` of the prior's."""
         if not 0 < init_scale < math.inf:
             raise ValueError(f"got init_scale={init_scale}, wanted a positive share of the prior's standard deviation")
         return init_scale * self.prior.std()[self.first :].detach()
@@ -176,11 +189,11 @@ class Variational(WeightSpace):
         raise NotImplementedError
 
     def q(self, z: Tensor) -> dist.TorchDistribution:
-        """The guide's distribution, batch [n, 1], event [C], whose draws are those that z [n, M] names."""
+        """Return the guide's distribution with the samples of z [n, M]: batch shape [n, 1], event shape [C]."""
         raise NotImplementedError
 
     def p(self) -> dist.TorchDistribution:
-        """The prior of the random weights, batch [], event [C]."""
+        """Return the prior of the random weights: batch shape [], event shape [C]."""
         loc, std = self.prior.loc[self.first :], self.prior.std()[self.first :]
         return dist.Normal(loc, std, validate_args=False).to_event(1)
 
@@ -193,7 +206,7 @@ class Variational(WeightSpace):
         return torch.randn(n, self.width, generator=generator, device=self.mu.device, dtype=self.mu.dtype)
 
     def central(self, n: int) -> Tensor:
-        """One, exactly, where only the head is random, in whose weights the output is linear."""
+        """Return index 0 if only the head is random: functions are then linear in their index."""
         if self.first == self.network.body_size:
             return self.mu.new_zeros(1, self.width)
         return super().central(n)
@@ -204,15 +217,18 @@ class Variational(WeightSpace):
         return self.joined(self.q(z).rsample()[:, 0])
 
     def joined(self, theta: Tensor) -> Tensor:
-        """All weights from the random ones: [n, C] -> [n, P]."""
+        """Prepend the weights that are not random: [n, C] -> [n, P]."""
         return torch.cat([self.mu[: self.first].expand(len(theta), -1), theta], 1) if self.first else theta
 
     # --- learn -------------------------------------------------------------------------------------------------
 
     def model(self, batch: Batch, z: Tensor, out: Tensor | None = None) -> None:
-        """The Pyro model, averaged over the n draws, the likelihood scaled from B to `size` observations.
+        """Define the Pyro model, averaged over n draws, with the likelihood scaled from B to `size` observations.
 
-        `out` [n, B, *] stands for the outputs of the drawn weights, where they have been drawn in another way.
+        Arguments:
+            batch: observations, and the targets of each draw.
+            z: indices, [n, M].
+            out: outputs [n, B, *] that replace those of the sampled weights.
         """
         n, B = batch.weight.shape
         with poutine.scale(scale=1 / n), pyro.plate("draws", n, dim=-2):
@@ -225,7 +241,7 @@ class Variational(WeightSpace):
                 pyro.sample("y", y.to_event(batch.y.dim() - 2), obs=batch.y)
 
     def guide(self, batch: Batch, z: Tensor, out: Tensor | None = None) -> None:
-        """The Pyro guide: its draw is the one that z names."""
+        """Define the Pyro guide, whose sample is the draw with index z."""
         n = len(z)
         with poutine.scale(scale=self.temperature / n), pyro.plate("draws", n, dim=-2):
             pyro.sample("theta", self.q(z))

@@ -1,4 +1,4 @@
-"""What passes between posteriors and those who teach them.
+"""Types that posteriors and agents exchange.
 
 Shapes: n draws, B batch.
 """
@@ -11,14 +11,15 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """What `learn` is taught: row i of y and weight teaches draw z[i].
+    """Training data of one update; row i of `y` and `weight` belongs to draw z[i].
 
     Attributes:
-        x: inputs [B, *].
-        action: the actions whose output is taught, [B] int64, or None where the whole output is.
-        y: targets [n, B, *].
-        weight: how much each observation counts for each draw, [n, B]; bootstrap masks, priorities, 0 for padding.
-        size: number of observations the batch stands for, a 0-d float tensor; scales likelihood against prior.
+        x: inputs, [B, *].
+        action: actions whose outputs have targets, [B] int64; None if the whole output has.
+        y: targets, [n, B, *].
+        weight: weight of each observation for each draw, [n, B]: bootstrap masks, priorities, 0 for padding.
+        size: number of observations that the batch represents, a 0-d float tensor; it scales the likelihood against
+            the prior.
     """
 
     x: Tensor
@@ -29,12 +30,12 @@ class Batch(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What `fit` did.
+    """Result of `fit`.
 
     Attributes:
-        updates: how many were made.
+        updates: number of updates.
         nll: negative log-likelihood of the held-out data by update number; empty without held-out data.
-        best: update whose parameters were kept, the last one without held-out data.
+        best: update with the final parameters; without held-out data the last one.
     """
 
     updates: int

@@ -142,7 +142,7 @@ def explain(
     z = posterior.index(draws, generator)
     with torch.no_grad():
         chosen = greedy(posterior.mean(x), mask)
-    other = ask.elsewhere(len(x), Generator().manual_seed(seed)).to(x.device)
+    other = ask.derangement(len(x), Generator().manual_seed(seed)).to(x.device)
     left_out = []
     if posterior.degenerate:
         left_out.append("intervals have no width: the posterior is one function")
@@ -240,7 +240,10 @@ class Pruned:
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
         x = self.normalizer.obs(obs)
-        return greedy(ask.collapsed(self.posterior, self.theta, x, ask.frozen(self.posterior, self.z, x)), mask)
+        return greedy(
+            ask.mean_weight_output(self.posterior, self.theta, x, ask.prior_function_mean(self.posterior, self.z, x)),
+            mask,
+        )
 
 
 def pruned_returns(out: Explanation, agent: Agent, envs: VectorEnvAdapter, episodes: int, seed: int) -> Explanation:
@@ -248,7 +251,7 @@ def pruned_returns(out: Explanation, agent: Agent, envs: VectorEnvAdapter, episo
     if out.pruning is None:
         return out
     posterior: WeightSpace = agent.posterior  # type: ignore[attr-defined]
-    z = posterior.index(100 if ask.adds(posterior) else 1000, Generator(envs.device).manual_seed(seed))
+    z = posterior.index(100 if ask.has_prior_function(posterior) else 1000, Generator(envs.device).manual_seed(seed))
     moments, shares = ask.moments(posterior, z), out.pruning.share.tolist()
     policies = [Pruned(agent, z, ask.pruned(moments, share)) for share in shares]
     returns = [evaluate(policy, envs, episodes, seed).mean for policy in policies]  # type: ignore[arg-type]

@@ -12,13 +12,13 @@ from bayesrl.metrics.attribution import (
     ard,
     band,
     by_category,
-    elsewhere,
+    derangement,
     feature_snr,
-    frozen,
     gradient,
     histograms,
     moments,
     permutation,
+    prior_function_mean,
     pruned,
     pruning,
 )
@@ -89,7 +89,7 @@ def test_gradient_of_a_linear_function_is_its_weight_times_the_feature_s_sd(line
 
 def test_permutation_of_a_linear_function_is_its_weight_times_the_feature_s_distance(linear):
     posterior, z, x, chosen = linear
-    other = elsewhere(len(x), SEED(2))
+    other = derangement(len(x), SEED(2))
     relevance = permutation(posterior, z, x, chosen, other)
     distance = (x - x[other]).abs().mean(0)
     assert torch.allclose(relevance, posterior.w(z).abs() * distance, rtol=1e-4, atol=1e-4)
@@ -102,7 +102,7 @@ def test_the_band_ranks_and_covers(linear):
     """Of |w|, w ~ Normal(6, .5^2): 6 -+ 1.645 / 2; 4,000 draws have quantiles within 4 standard errors of .07."""
     posterior, _, x, chosen = linear
     z = posterior.index(4000, SEED(3))
-    mean, low, high = band(permutation(posterior, z, x[:60], chosen[:60], other := elsewhere(60, SEED(2))))
+    mean, low, high = band(permutation(posterior, z, x[:60], chosen[:60], other := derangement(60, SEED(2))))
     assert mean.argsort(descending=True).tolist() == [0, 2, 3, 1]
     assert low[0] > high[2] > low[2] > high[3] > low[3] > high[1] == 0
     unit = (x[:60] - x[:60][other]).abs().mean(0)[0]
@@ -116,14 +116,14 @@ def test_band_by_hand():
     assert [float(part) for part in band(draws, 0.5)] == pytest.approx([50, 25, 75])
 
 
-def test_elsewhere_is_one_cycle():
+def test_derangement_is_one_cycle():
     for B in (2, 3, 50):
-        other, seen, at = elsewhere(B, SEED(B)), set(), 0
+        other, seen, at = derangement(B, SEED(B)), set(), 0
         for _ in range(B):
             seen.add(at)
             at = int(other[at])
         assert seen == set(range(B)) and at == 0
-    assert not torch.equal(elsewhere(50, SEED(0)), elsewhere(50, SEED(1)))
+    assert not torch.equal(derangement(50, SEED(0)), derangement(50, SEED(1)))
 
 
 def test_categories_by_hand():
@@ -154,7 +154,7 @@ def test_channels_of_images_and_pixels():
     wanted = torch.zeros(2, 3, 2)
     wanted[0, :, 1] = x.std(0, correction=0)[0, :, 1]
     assert torch.allclose(slopes, torch.stack([wanted, 3 * wanted]))
-    relevance = permutation(posterior, z, x, chosen, elsewhere(6, SEED(1)))
+    relevance = permutation(posterior, z, x, chosen, derangement(6, SEED(1)))
     assert (relevance[:, 0] == 0).all() and (relevance[:, 1] > 0).all()
 
 
@@ -246,8 +246,8 @@ def test_frozen_parts_are_averaged_over_draws():
     ensemble, x = Ensemble(mlp((3,), 2, hidden=[8]), members=12, prior_scale=2.0), torch.randn(5, 3)
     z = torch.arange(12)[:, None]
     wanted = 2 * ensemble.prior(ensemble.prior_theta, x).mean(0)
-    assert torch.allclose(frozen(ensemble, z, x), wanted, atol=1e-5)
-    assert frozen(known(), known().index(30), x).abs().max() < 1e-5
+    assert torch.allclose(prior_function_mean(ensemble, z, x), wanted, atol=1e-5)
+    assert prior_function_mean(known(), known().index(30), x).abs().max() < 1e-5
     # Twelve networks with one mean: far from the mean of twelve networks, and not by the prior functions
     assert pruning(ensemble, z, x, shares=[0]).error > 0.2
     lone = Ensemble(mlp((3,), 2, hidden=[8]), members=1)
@@ -276,7 +276,7 @@ def test_histograms_by_hand():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: elsewhere(1), "got 1 inputs, wanted two or more"),
+        (lambda: derangement(1), "got 1 inputs, wanted two or more"),
         (lambda: band(torch.zeros(3), 1.0), "got level=1.0"),
         (lambda: pruned(Moments(torch.zeros(2), torch.ones(2)), 1.5), "got share=1.5"),
         (lambda: gradient(Linear([0.0], [0.0]), None, torch.zeros(2, 1).long(), None), "got inputs torch.int64"),

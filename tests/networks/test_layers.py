@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from bayesrl.networks import cnn, mlp, recurrent, residual
-from bayesrl.networks.layers import CNN, GRU, MLP, MinGRU, Recurrent, ResidualMLP, Streams, init_prior_, remember
+from bayesrl.networks.layers import CNN, GRU, MLP, MinGRU, Recurrent, ResidualMLP, Streams, chrono_bias, init_prior_
 from bayesrl.networks.network import Network
 
 CONVOLUTIONS = [[8, 3, 1, 1], [6, 3, 2, 0]]
@@ -24,14 +24,14 @@ def flags(B: int, W: int, real: int) -> Tensor:
 
 @pytest.mark.parametrize("real", [1, 4, 9])
 def test_gru_is_torchs_from_the_first_real_step(real: int) -> None:
-    """With `remember` added to its update gates' biases; single precision sums in another order: 1e-6."""
+    """With `chrono_bias` added to its update gates' biases; single precision sums in another order: 1e-6."""
     torch.manual_seed(0)
     cell, torchs = GRU(5, 7), nn.GRU(5, 7, batch_first=True)
     with torch.no_grad():
         for name, p in (("ih", cell.input), ("hh", cell.state)):
             getattr(torchs, f"weight_{name}_l0").copy_(p.weight)
             getattr(torchs, f"bias_{name}_l0").copy_(p.bias)
-        torchs.bias_hh_l0[7:14] += remember(9, 7, torch.ones(1))
+        torchs.bias_hh_l0[7:14] += chrono_bias(9, 7, torch.ones(1))
         x = torch.randn(11, 9, 5)
         out = cell(x, flags(11, 9, real))
         assert torch.allclose(out, torchs(x[:, 9 - real :])[1][0], atol=1e-6)
@@ -42,7 +42,7 @@ def test_min_gru_is_its_recursion(real: int) -> None:
     torch.manual_seed(0)
     cell, x = MinGRU(5, 7), torch.randn(11, 9, 5)
     new, gate = cell.input(x).chunk(2, -1)
-    u, h = torch.sigmoid(gate + remember(9, 7, x)), torch.zeros(11, 7)
+    u, h = torch.sigmoid(gate + chrono_bias(9, 7, x)), torch.zeros(11, 7)
     for t in range(9 - real, 9):
         h = u[:, t] * h + (1 - u[:, t]) * new[:, t].tanh()
     assert torch.allclose(cell(x, flags(11, 9, real)), h, atol=1e-6)
@@ -50,7 +50,7 @@ def test_min_gru_is_its_recursion(real: int) -> None:
 
 def test_units_forget_after_one_step_to_the_whole_window() -> None:
     """A gate of tau / (1 + tau) halves a state in about .7 tau steps; tau = 1, 2, 3, 4 of W = 5."""
-    assert torch.allclose(remember(5, 4, torch.ones(1)).sigmoid(), torch.tensor([1 / 2, 2 / 3, 3 / 4, 4 / 5]))
+    assert torch.allclose(chrono_bias(5, 4, torch.ones(1)).sigmoid(), torch.tensor([1 / 2, 2 / 3, 3 / 4, 4 / 5]))
 
 
 @pytest.mark.parametrize("cell", [GRU, MinGRU])

@@ -133,9 +133,9 @@ def test_share_kept() -> None:
     """2,000 draws of 12 units at keep = .8: within 4.5 standard errors of .0026; a unit's masks do not repeat."""
     torch.manual_seed(0)
     posterior = Dropout(mlp((3,), 2, hidden=[8, 4]), keep=0.8)
-    kept = posterior.kept(posterior.index(2000))
-    assert float(kept.mean()) == pytest.approx(0.8, abs=0.012)
-    assert (torch.corrcoef(kept.T) - torch.eye(12)).abs().max() < 0.1  # 4.5 standard errors of .022
+    mask = posterior.mask(posterior.index(2000))
+    assert float(mask.mean()) == pytest.approx(0.8, abs=0.012)
+    assert (torch.corrcoef(mask.T) - torch.eye(12)).abs().max() < 0.1  # 4.5 standard errors of .022
 
 
 def test_divergence_is_the_expected_log_prior_less_the_entropy() -> None:
@@ -163,9 +163,9 @@ def test_concrete_masks_are_nearly_the_hard_ones() -> None:
     network = mlp((3,), 2, hidden=[50])
     hard, soft = Dropout(network, keep=0.8), ConcreteDropout(network, keep=0.8).requires_grad_(False)
     z = hard.index(1000)
-    assert float((hard.kept(z) - soft.kept(z)).abs().lt(0.1).float().mean()) > 0.8
-    assert float(soft.kept(z).mean()) == pytest.approx(0.8, abs=0.02)
-    edge = soft.kept(torch.tensor([[0.0] * 25 + [1.0] * 25]))
+    assert float((hard.mask(z) - soft.mask(z)).abs().lt(0.1).float().mean()) > 0.8
+    assert float(soft.mask(z).mean()) == pytest.approx(0.8, abs=0.02)
+    edge = soft.mask(torch.tensor([[0.0] * 25 + [1.0] * 25]))
     assert edge.isfinite().all() and edge[:, :25].min() > 0.99 and edge[:, 25:].max() < 0.01
 
 

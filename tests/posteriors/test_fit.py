@@ -287,10 +287,10 @@ def test_data_is_checked(x: Tensor, y: Tensor, match: str) -> None:
 @pytest.mark.parametrize(
     ("y", "outputs", "match"),
     [
-        (LABEL + 3, 3, "^got class numbers from 3 to 3, wanted 0 to 2$"),
-        (LABEL - 1, 3, "^got class numbers from -1 to -1, wanted 0 to 2$"),
-        (Y, 3, r"^got targets \[8\] of torch.float32, wanted class numbers \[N\]: use .long"),
-        (LABEL[:, None], 3, r"^got targets \[8, 1\] of torch.int64, wanted class numbers \[N\]"),
+        (LABEL + 3, 3, "^got class labels from 3 to 3, wanted 0 to 2$"),
+        (LABEL - 1, 3, "^got class labels from -1 to -1, wanted 0 to 2$"),
+        (Y, 3, r"^got targets \[8\] of torch.float32, wanted class labels \[N\]: use .long"),
+        (LABEL[:, None], 3, r"^got targets \[8, 1\] of torch.int64, wanted class labels \[N\]"),
         (LABEL, 4, "^got a network with 4 outputs for 3 classes, wanted one for each$"),
     ],
 )

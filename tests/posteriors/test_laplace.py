@@ -235,5 +235,5 @@ def test_prior_is_the_start() -> None:
     """Before anything is learned, draws have the prior's standard deviations."""
     network = mlp((3,), 2, hidden=[8])
     for posterior in (Laplace(network, prior=FanIn), LaplaceDiagonal(network, prior=FanIn)):
-        spread = posterior.spread()[0].sqrt()
-        assert torch.allclose(spread, FanIn(network).std()[posterior.first :])
+        std = posterior.variance_and_logdet()[0].sqrt()
+        assert torch.allclose(std, FanIn(network).std()[posterior.first :])

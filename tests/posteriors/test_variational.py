@@ -13,8 +13,8 @@ from bayesrl.likelihoods import Gaussian
 from bayesrl.networks import mlp
 from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, FullRank, Guided, Learner, LowRank, MeanField
-from bayesrl.posteriors.guided import GivenNoise, local
-from bayesrl.posteriors.mean_field import NotLocal
+from bayesrl.posteriors.guided import FixedNoise, local_parameters
+from bayesrl.posteriors.mean_field import NotReparameterizableError
 from bayesrl.testing import Double, Indices, PosteriorContract
 
 
@@ -233,7 +233,7 @@ def test_local_reparametrisation_is_the_same_objective_with_less_noise() -> None
         return torch.cat([loss[None], *torch.autograd.grad(loss, [posterior.mu, posterior.log_sigma])]).detach()
 
     exact = estimate(cubature(9))
-    local = torch.stack([estimate(posterior.index(4), posterior.local(x, 4)) for _ in range(400)])
+    local = torch.stack([estimate(posterior.index(4), posterior.local_reparameterization(x, 4)) for _ in range(400)])
     drawn = torch.stack([estimate(posterior.index(4)) for _ in range(400)])
     assert ((local.mean(0) - exact).abs() < 5 * local.std(0) / 20).all()
     assert local.std(0)[0] / 20 < 0.003 * exact[0]
@@ -248,7 +248,7 @@ def test_local_reparametrisation_draws_the_same_outputs(options: dict, cover: st
     posterior = MeanField(mlp((2,), 2, hidden=[6, 6], **options), init_scale=0.3, cover=cover)
     x = torch.randint(9, (1, 2)) if "categories" in options else torch.randn(1, 2)
     with torch.no_grad():
-        local, drawn = posterior.local(x, 20_000)[:, 0], posterior(posterior.index(20_000), x)[:, 0]
+        local, drawn = posterior.local_reparameterization(x, 20_000)[:, 0], posterior(posterior.index(20_000), x)[:, 0]
     assert ((local.mean(0) - drawn.mean(0)).abs() < 5 * drawn.std(0) * (2 / 20_000) ** 0.5).all()
     assert torch.allclose(local.var(0), drawn.var(0), rtol=0.1)
 
@@ -270,8 +270,8 @@ def test_networks_without_a_local_reparametrisation_learn_by_draws() -> None:
     one, other = (MeanField(Network(Twice(), 2), likelihood=Gaussian(0.5)).double() for _ in range(2))
     other.load_state_dict(one.state_dict())
     batch, z = problem(one)
-    with pytest.raises(NotLocal):
-        one.local(batch.x, 3)
+    with pytest.raises(NotReparameterizableError):
+        one.local_reparameterization(batch.x, 3)
     assert one.fit_step(batch, z)["loss"] == other.learn(batch, z)["loss"]
     assert torch.equal(one.mu, other.mu)
 
@@ -353,7 +353,7 @@ def test_guided_loss_is_pyros_own() -> None:
 
     batch = Batch(x, None, y[None], torch.ones(1, 6).double(), torch.tensor(6.0).double())
     ours = posterior.loss(batch, z)[0]
-    with local(), GivenNoise(z[0]):
+    with local_parameters(), FixedNoise(z[0]):
         theirs = Trace_ELBO().differentiable_loss(observed, guide, x) / 6
     assert torch.allclose(ours, theirs, rtol=1e-12)
     parameters = list(posterior.parameters())
@@ -403,7 +403,7 @@ def test_noise_is_transported(family: type) -> None:
     """20,000 draws named by normal noise have its own distribution: Kolmogorov distance below .0115 (1 %)."""
     torch.manual_seed(0)
     law = family(torch.tensor(0.5), torch.tensor(2.0))
-    with GivenNoise(torch.randn(20_000)):
+    with FixedNoise(torch.randn(20_000)):
         draws = law.expand([20_000]).rsample()
     u = law.cdf(draws).sort().values
     assert (u - torch.linspace(0, 1, 20_000)).abs().max() < 0.0115
