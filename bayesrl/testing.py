@@ -1,12 +1,20 @@
-"""Contract tests for posteriors: implement one factory, inherit every law.
+"""Contract tests for posteriors: a test class that defines one factory inherits a test of every property.
 
-    class TestMine(PosteriorContract):
+    class TestMyPosterior(PosteriorContract):
         def make(self, network: Network) -> Learner:
-            return Mine(network)
+            return MyPosterior(network)
 
-pytest finds the inherited tests. A mixin in front changes what they are made on: `class TestMineTwice(Double,
-TestMine)` in double precision, `Indices` on indices of ones, `Images` on images, `Sequences` on windows of a recurrent
-network. `DrawsContract` is the part for posteriors that are not learners. Shapes: n draws, B batch, A outputs.
+pytest collects the inherited tests. A mixin before the contract changes their inputs and their network, as in `class
+TestMyPosteriorInDouble(Double, TestMyPosterior)`:
+
+    Double       double precision
+    Indices      inputs that are indices of ones
+    Images       images and a convolutional network
+    Sequences    windows of observations and a recurrent network
+
+`DrawsContract` tests a `Posterior` that is not a `Learner`.
+
+Shapes: n draws, B batch, A outputs.
 """
 
 from __future__ import annotations
@@ -25,12 +33,12 @@ from bayesrl.rl.observation_windows import window
 
 
 class DrawsContract:
-    """The laws of `Posterior` alone; a subclass says how to make one on a network.
+    """Tests of the `Posterior` interface; a subclass defines `make`.
 
     Attributes:
-        shape: of an input.
+        shape: shape of an input.
         outputs: A.
-        dtype: of the weights, and of inputs that are numbers.
+        dtype: data type of weights and of floating-point inputs.
     """
 
     shape: tuple[int, ...] = (3,)
@@ -38,22 +46,24 @@ class DrawsContract:
     dtype: torch.dtype = torch.float32
 
     def make(self, network: Network) -> Posterior:
-        """A fresh posterior over functions [B, *shape] -> [B, outputs]."""
+        """Return a new posterior over functions [B, *shape] -> [B, A]."""
         raise NotImplementedError
 
     def network(self) -> Network:
-        """A small network for `shape` and `outputs`."""
+        """Return a small network [B, *shape] -> [B, A]."""
         return mlp(self.shape, self.outputs, hidden=[32, 32], prior=[16])
 
     def fresh(self, seed: int = 0) -> Posterior:
+        """Seed torch and return a new posterior of the data type."""
         torch.manual_seed(seed)
         return self.make(self.network()).to(self.dtype)
 
     def inputs(self, B: int = 7, seed: int = 1) -> Tensor:
-        """B inputs, [B, *shape]."""
+        """Return inputs, [B, *shape]."""
         return torch.randn(B, *self.shape, generator=torch.Generator().manual_seed(seed), dtype=self.dtype)
 
     def test_shapes(self) -> None:
+        """Indices, draws, paired draws and means have the documented shapes, also for n = 0."""
         posterior, x = self.fresh(), self.inputs()
         z = posterior.index(5)
         assert z.shape[0] == 5
@@ -63,6 +73,7 @@ class DrawsContract:
         assert posterior.index(0).shape[0] == 0
 
     def test_equal_index_is_the_same_function(self) -> None:
+        """An index selects one function, whatever other indices and inputs are evaluated with it."""
         posterior, x = self.fresh(), self.inputs()
         z = posterior.index(5)
         assert torch.equal(posterior(z, x), posterior(z, x))
@@ -70,12 +81,14 @@ class DrawsContract:
         assert torch.allclose(posterior(z, x[2:5]), posterior(z, x)[:, 2:5], atol=1e-5)
 
     def test_paired_is_the_diagonal_of_forward(self) -> None:
+        """`paired` evaluates draw i on input i."""
         posterior, x = self.fresh(), self.inputs()
         z = posterior.index(7)
         diagonal = posterior(z, x)[torch.arange(7), torch.arange(7)]
         assert torch.allclose(posterior.paired(z, x), diagonal, atol=1e-5)
 
     def test_functions_are_the_draws_on_batches_of_their_own(self) -> None:
+        """`functions` evaluates draw i on batch i."""
         posterior = self.fresh()
         z, x = posterior.index(3), torch.stack([self.inputs(seed=seed) for seed in (1, 2, 3)])
         each = posterior.functions(z)(x)
@@ -83,6 +96,7 @@ class DrawsContract:
         assert torch.allclose(each, torch.stack([posterior(z, x[i])[i] for i in range(3)]), atol=1e-5)
 
     def test_index_follows_its_generator(self) -> None:
+        """A generator determines the indices; with one, torch's global random state does not change."""
         posterior = self.fresh()
         first, again = (posterior.index(6, torch.Generator().manual_seed(3)) for _ in range(2))
         assert torch.equal(first, again)
@@ -90,12 +104,13 @@ class DrawsContract:
         posterior.index(6, torch.Generator().manual_seed(3))
         posterior.central(6)
         posterior.mean(self.inputs())
-        assert torch.equal(before, torch.get_rng_state()), "drawing from a generator moved the global random state"
+        assert torch.equal(before, torch.get_rng_state()), "drawing from a generator changed the global random state"
 
     def test_mean_is_the_mean_of_draws(self) -> None:
-        """Within 5 standard errors at each of 14 values: fails by chance once in 100,000 seeds.
+        """`mean` agrees with the average of 2,000 draws within 5 standard errors, at each of 14 values.
 
-        The error is that of 2,000 draws, and of the 100 that the default `mean` averages.
+        The standard error includes that of the 100 draws of the default `mean`. By chance, the test fails for one of
+        100,000 seeds.
         """
         posterior, x = self.fresh(), self.inputs()
         draws = posterior(posterior.index(2000), x)
@@ -104,9 +119,10 @@ class DrawsContract:
         assert ((draws.mean(0) - posterior.mean(x)).abs() <= 5 * error + 1e-4).all()
 
     def test_central_indices_average_to_the_mean(self) -> None:
-        """Within 5 standard errors at each output: fails by chance once in 100,000 seeds.
+        """The functions of `central` average to the mean of 2,000 draws, within 5 standard errors at each output.
 
-        The error is that of 2,000 draws, and of as many as stand for the mean where that is more than one.
+        The standard error includes that of the average over `central`, unless it is a single index. By chance, the test
+        fails for one of 100,000 seeds.
         """
         posterior, x = self.fresh(), self.inputs()
         draws, z = posterior(posterior.index(2000), x), posterior.central(100)
@@ -115,6 +131,7 @@ class DrawsContract:
         assert ((draws.mean(0) - posterior(z, x).mean(0)).abs() <= 5 * error + 1e-4).all()
 
     def test_tags_and_bootstrap(self) -> None:
+        """Weights and perturbations have one value for each draw and observation; weights are not negative."""
         posterior = self.fresh()
         z, tags = posterior.index(4), posterior.tags(9)
         weight, shift = posterior.bootstrap(z, tags)
@@ -123,6 +140,7 @@ class DrawsContract:
         assert (weight >= 0).all()
 
     def test_snapshot_and_saved_are_the_same(self) -> None:
+        """A snapshot, and a posterior that loads the saved state, are the same functions; a snapshot is frozen."""
         one, other, x = self.fresh(0), self.fresh(1), self.inputs()
         z = one.index(5)
         file = io.BytesIO()
@@ -136,18 +154,19 @@ class DrawsContract:
 
 
 class PosteriorContract(DrawsContract):
-    """The laws of `Posterior` and `Learner`; a subclass says how to make one on a network."""
+    """Tests of the `Posterior` and `Learner` interfaces; a subclass defines `make`."""
 
     def make(self, network: Network) -> Learner:
-        """A fresh learner over functions [B, *shape] -> [B, outputs]."""
+        """Return a new learner over functions [B, *shape] -> [B, A]."""
         raise NotImplementedError
 
     def fresh(self, seed: int = 0) -> Learner:
+        """Seed torch and return a new learner of the data type."""
         torch.manual_seed(seed)
         return self.make(self.network()).to(self.dtype)
 
     def batch(self, posterior: Learner, z: Tensor, B: int = 32, seed: int = 2) -> Batch:
-        """Targets sin(x_0 + action): one function that every draw is taught."""
+        """Return a batch with the targets sin(x_0 + action) for every draw."""
         generator = torch.Generator().manual_seed(seed)
         x = self.inputs(B, seed)
         action = torch.randint(self.outputs, (B,), generator=generator)
@@ -157,11 +176,12 @@ class PosteriorContract(DrawsContract):
 
     @staticmethod
     def learn(posterior: Learner, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-        """An update, with the same noise at every call where it draws some of its own."""
+        """Make one update, with the same random numbers at every call."""
         torch.manual_seed(7)
         return posterior.learn(batch, z)
 
     def test_snapshot_stands_still(self) -> None:
+        """Updates change the posterior and not its snapshot."""
         posterior, x = self.fresh(), self.inputs()
         z = posterior.index(posterior.draws)
         frozen = posterior.snapshot()
@@ -176,7 +196,7 @@ class PosteriorContract(DrawsContract):
             assert not torch.equal(posterior(z, x), before)
 
     def test_learning_lowers_the_loss(self) -> None:
-        """300 updates on a fixed batch at least halve each draw's squared error."""
+        """300 updates on a fixed batch reduce the mean squared error of the draws to less than a half."""
         posterior = self.fresh()
         z = posterior.index(posterior.draws)
         batch = self.batch(posterior, z)
@@ -194,21 +214,25 @@ class PosteriorContract(DrawsContract):
         assert error() < before / 2
 
     def test_weight_zero_teaches_nothing(self) -> None:
+        """The targets of observations with a weight of 0 have no effect on an update."""
         one, other = self.fresh(), self.fresh()
         z = one.index(one.draws)
         torch.manual_seed(5)
         batch = self.batch(one, z)
         weight = batch.weight.clone()
         weight[:, ::2] = 0
-        spoiled = batch.y.clone()
-        spoiled[:, ::2] = 100.0
+        corrupted = batch.y.clone()
+        corrupted[:, ::2] = 100.0
         self.learn(one, batch._replace(weight=weight), z)
-        self.learn(other, batch._replace(weight=weight, y=spoiled), z)
+        self.learn(other, batch._replace(weight=weight, y=corrupted), z)
         for p, q in zip(one.parameters(), other.parameters(), strict=True):
             assert torch.equal(p, q)
 
     def test_learn_is_one_graph(self) -> None:
-        """Traced on one batch, `learn` does the same as eager on another: no synchronisation, no branch on data."""
+        """A graph of `learn` that is traced on one batch agrees with eager execution on another.
+
+        `learn` therefore has no synchronization and no branch on data.
+        """
         eager = self.fresh()
         z = eager.index(eager.draws)
         torch.manual_seed(5)
@@ -224,6 +248,7 @@ class PosteriorContract(DrawsContract):
             assert torch.allclose(p, q, atol=1e-6)
 
     def test_saved_and_loaded_goes_on_the_same(self) -> None:
+        """A posterior that loads the saved state, and a deep copy, learn exactly as the original does."""
         one, other = self.fresh(0), self.fresh(1)
         z = one.index(one.draws)
         torch.manual_seed(5)
@@ -241,7 +266,7 @@ class PosteriorContract(DrawsContract):
             assert torch.equal(p, r)
 
     def test_precision_can_be_changed(self) -> None:
-        """Moved to the other precision and back, it is what it was to single precision, and goes on learning."""
+        """Conversion to the other precision and back preserves the functions to single precision, and learning."""
         posterior = self.fresh()
         z, x = posterior.index(posterior.draws), self.inputs()
         with torch.no_grad():
@@ -256,13 +281,13 @@ class PosteriorContract(DrawsContract):
 
 
 class Double:
-    """Mixin: the contract in double precision."""
+    """Mixin for the contract in double precision."""
 
     dtype = torch.float64
 
 
 class Indices:
-    """Mixin: inputs are indices of ones, as of DeepSea and of Discrete spaces."""
+    """Mixin for inputs that are indices of ones, as in DeepSea and Discrete spaces, [B, 2]."""
 
     shape: tuple[int, ...] = (2,)
     outputs: int
@@ -275,7 +300,7 @@ class Indices:
 
 
 class Images:
-    """Mixin: inputs are images [6, 5, 2], channels last."""
+    """Mixin for images, [B, 6, 5, 2] with channels last, and a convolutional network."""
 
     shape: tuple[int, ...] = (6, 5, 2)
     outputs: int
@@ -285,7 +310,7 @@ class Images:
 
 
 class Sequences:
-    """Mixin: inputs are windows of up to 3 observations of 2 numbers, each after its flag."""
+    """Mixin for windows of 3 observations of 2 numbers, each after a flag, [B, 3, 3], and a recurrent network."""
 
     shape: tuple[int, ...] = (3, 3)
     outputs: int

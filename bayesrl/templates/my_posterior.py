@@ -10,18 +10,18 @@ from torch import nn
 
 
 class MyPosterior(WeightSpace):
-    """Weights theta + scale z with z ~ N(0, I): a Gaussian of fixed width around a point that is learned.
+    """Weights theta + scale z with z ~ N(0, I): a Gaussian of a fixed width around a learned mean.
 
-    A posterior says `index` and `weights`; equal z, same function, until the next update.
+    A posterior defines `index` and `weights`: until the next update an index z always selects the same function.
 
     Arguments:
-        network: f(theta, x); P weights.
-        likelihood: output -> distribution of the target.
-        optimizer: parameters -> torch optimiser.
+        network: f(theta, x), with P weights.
+        likelihood: maps an output to the distribution of its target.
+        optimizer: maps parameters to their torch optimizer.
         scale: standard deviation of every weight.
     """
 
-    draws = 5  # that one update teaches
+    draws = 5  # number of draws that an update trains
 
     def __init__(self, network, likelihood=None, optimizer=None, scale=0.03):
         super().__init__()
@@ -32,9 +32,9 @@ class MyPosterior(WeightSpace):
         self.optimizer = (optimizer or partial(Adam, lr=5e-4))(list(self.parameters()))
 
     def index(self, n, generator=None):
-        """[n, P]"""
+        """Draw n indices, [n, P]."""
         return torch.randn(n, len(self.theta), generator=generator, device=self.theta.device, dtype=self.theta.dtype)
 
     def weights(self, z):
-        """[n, P] -> [n, P]"""
+        """Return the weights of each draw: [n, P] -> [n, P]."""
         return self.theta + self.scale * z

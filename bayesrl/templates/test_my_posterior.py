@@ -1,4 +1,4 @@
-"""MyPosterior keeps the laws of posteriors, and its own."""
+"""MyPosterior passes the tests of every posterior, and its own."""
 
 import pytest
 import torch
@@ -13,17 +13,17 @@ class TestMyPosterior(PosteriorContract):
         return MyPosterior(network)
 
 
-def test_the_width_is_the_one_asked_for():
+def test_the_scale_is_the_standard_deviation():
     posterior = MyPosterior(mlp((3,), 2), scale=0.5)
-    away = posterior.weights(posterior.index(100)) - posterior.theta
-    assert abs(away.std().item() - 0.5) < 0.01
+    deviation = posterior.weights(posterior.index(100)) - posterior.theta
+    assert abs(deviation.std().item() - 0.5) < 0.01
 
 
-def test_without_width_it_is_one_function():
+def test_a_scale_of_zero_gives_one_function():
     posterior, x = MyPosterior(mlp((3,), 2), scale=0.0), torch.randn(7, 3)
     assert torch.equal(*posterior(posterior.index(2), x))
 
 
-def test_a_negative_width_is_refused():
+def test_a_negative_scale_is_refused():
     with pytest.raises(ValueError, match="wanted 0 or more"):
         MyPosterior(mlp((3,), 2), scale=-1.0)
