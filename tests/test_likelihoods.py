@@ -111,7 +111,7 @@ def test_weighting_changes_gradients_and_no_likelihood(beta: float) -> None:
 
 
 def test_heteroscedastic_is_the_exponential_between_its_bounds() -> None:
-    """Two e-folds of sigma each way from .1 with bounds at 1e-3 and 10: log sigma^2 within 1.1 % of 4."""
+    """Two e-folds of sigma each way from 0.1 with bounds at 1e-3 and 10: log sigma^2 within 1.1 % of 4."""
     likelihood = Heteroscedastic(0.1)
     log = torch.linspace(-4, 4, 81, dtype=torch.float64)
     variance = likelihood.variance(torch.stack([torch.zeros_like(log), log], -1))[:, 0]
@@ -138,7 +138,7 @@ def test_categorical_has_no_actions() -> None:
 
 
 def test_histogram_is_the_cross_entropy() -> None:
-    """By hand, with 4 bins on [-1, 1] and a target of .3: the Gaussian's mass in each, of that on the support."""
+    """By hand, with 4 bins on [-1, 1] and a target of 0.3: the Gaussian's mass in each, of that on the support."""
     likelihood = Histogram(-1.0, 1.0, 4, sigma=0.5)
     logits = torch.tensor([[[0.1, -0.4, 1.3, 0.2]]], dtype=torch.float64)
 
@@ -173,7 +173,7 @@ def test_histogram_recovers_the_mean() -> None:
 
 
 def test_histogram_counts_values_beyond_its_support_at_its_ends() -> None:
-    """Finite, equal to the end's, and within a bin of it: half a Gaussian of .75 bins has its mean at .6 bins."""
+    """Finite, equal to the end's, and within a bin of it: half a Gaussian of 0.75 bins has its mean at 0.6 bins."""
     likelihood = Histogram(-3.0, 3.0, 31).double()
     mass = smoothed(likelihood, torch.tensor([-1e6, -3.0, 3.0, 1e6], dtype=torch.float64))
     assert torch.equal(mass[0], mass[1]) and torch.equal(mass[2], mass[3])
@@ -183,7 +183,7 @@ def test_histogram_counts_values_beyond_its_support_at_its_ends() -> None:
 
 @pytest.mark.parametrize("y", [-2.9, -0.4, 0.0, 1.77])
 def test_histogram_fitted_predicts_its_target(y: float) -> None:
-    """Logits that maximise the likelihood of one target have their mean within half a bin of it (1 at the ends)."""
+    """Logits that maximize the likelihood of one target have their mean within half a bin of it (1 at the ends)."""
     likelihood = Histogram(-3.0, 3.0, 31)
     logits = torch.zeros(1, 1, 31, requires_grad=True)
     optimizer = Adam([logits], lr=0.3)

@@ -69,7 +69,7 @@ def test_scales_by_the_layout() -> None:
     assert torch.equal(FanIn(network).loc, torch.zeros(26))
 
 
-def test_gains_of_normalisation_are_around_one() -> None:
+def test_gains_of_normalization_are_around_one() -> None:
     body = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU())
     body.features = 4  # type: ignore[assignment]
     prior = FanIn(Network(body, 2))

@@ -160,7 +160,7 @@ def test_equal_parts_of_learner_and_target_are_computed_once() -> None:
 
 
 def test_few_calls_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where all of them last less than compiling can, or where they save less than it costs."""
+    """Nothing is compiled if all calls take less time than compiling, or save less than it takes."""
     agent, said = filled(Point), list[str]()
     assert agent.capture(updates=10, say=said.append) == (False, False)
     assert agent.step == agent.update
@@ -188,7 +188,7 @@ def test_an_optimizer_that_makes_its_state_anew_is_not_captured() -> None:
 
 
 class Tape:
-    """What `cuda_graph` asks of torch.cuda, on a CPU: a graph that runs what was called while it was recorded."""
+    """A stand-in for torch.cuda on a CPU: a graph that runs the calls made while it was recorded."""
 
     current_stream = Stream = staticmethod(lambda: Tape())
     CUDAGraph = staticmethod(lambda: Tape())

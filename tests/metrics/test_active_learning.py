@@ -99,7 +99,7 @@ def test_queries_are_distinct() -> None:
 
 
 def test_near_copies_are_picked_once() -> None:
-    """Of 5 inputs, 20 copies of each: 5 queries are one of each, while the highest are copies of the same."""
+    """With 20 copies of each of 5 inputs, 5 queries are one of each, and the 5 highest are copies of one."""
     torch.manual_seed(0)
     out = torch.randn(50, 5, 1) * torch.tensor([1.0, 1.1, 1.2, 1.3, 1.4])[:, None]
     pool = torch.arange(5).repeat_interleave(20)[:, None]
@@ -112,7 +112,7 @@ def test_near_copies_are_picked_once() -> None:
 
 
 def gapped(*gaps: tuple[float, float], N: int = 80) -> tuple[Tensor, Tensor]:
-    """y = sin(3 x) + N(0, .1^2) on [-2, 2] without the gaps."""
+    """y = sin(3 x) + N(0, 0.1^2) on [-2, 2] without the gaps."""
     x = 4 * torch.rand(1000, 1) - 2
     for low, high in gaps:
         x = x[(x[:, 0] < low) | (x[:, 0] > high)]
@@ -150,7 +150,7 @@ def test_a_batch_spreads_over_two_gaps(seed: int) -> None:
 
 
 def labels_needed(seed: int, active: bool) -> int:
-    """Labels, 3 at a time, until the root mean square error on [-3, 3] is .2; 9 in 10 of the pool lie on [-3, -2]."""
+    """Labels, 3 at a time, until the root mean square error on [-3, 3] is 0.2; 9 in 10 of the pool lie on [-3, -2]."""
     torch.manual_seed(seed)
     posterior, pool = Exact(), torch.cat([torch.rand(450, 1) - 3, 5 * torch.rand(51, 1) - 2])
     truth, grid = torch.randn(100), torch.linspace(-3, 3, 100)[:, None]

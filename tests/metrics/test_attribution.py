@@ -99,7 +99,7 @@ def test_permutation_of_a_linear_function_is_its_weight_times_the_feature_s_dist
 
 
 def test_the_band_ranks_and_covers(linear):
-    """Of |w|, w ~ Normal(6, .5^2): 6 -+ 1.645 / 2; 4,000 draws have quantiles within 4 standard errors of .07."""
+    """The band of |w|, w ~ Normal(6, 0.5^2), is 6 -+ 1.645 / 2; quantiles of 4,000 draws within 4 errors of 0.07."""
     posterior, _, x, chosen = linear
     z = posterior.index(4000, SEED(3))
     mean, low, high = band(permutation(posterior, z, x[:60], chosen[:60], other := derangement(60, SEED(2))))
@@ -169,7 +169,7 @@ def known(std=0.1, seed=0, prior=None):
 
 
 def test_moments_of_known_weights():
-    """1,000 draws: means within 5 standard errors of .1 / sqrt(1000), sds within 5 of 1 / sqrt(2000)."""
+    """1,000 draws: means within 5 standard errors of 0.1 / sqrt(1000), sds within 5 of 1 / sqrt(2000)."""
     posterior = known()
     mean, std = moments(posterior, posterior.index(1000, SEED(0)))
     assert (mean - posterior.theta).abs().max() < 5 * 0.1 / math.sqrt(1000)

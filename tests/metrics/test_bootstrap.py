@@ -84,5 +84,5 @@ def test_resamples_hold_as_many_of_each_task_as_there_are() -> None:
     assert drawn.shape == (9, 1000)
     for part, runs in ((drawn[:3], 3), (drawn[3:4], 1), (drawn[4:], 5)):
         assert (part.sum(0) == runs).all()
-    # 3 of 3 runs, all the same one: with probability 1/27 each, whose share of 1,000 has an sd of .006
+    # 3 of 3 runs, all the same one: with probability 1/27 each, whose share of 1,000 has an sd of 0.006
     assert abs((drawn[0] == 3).mean() - 1 / 27) < 4 * 0.006

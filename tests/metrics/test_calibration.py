@@ -68,7 +68,7 @@ def test_an_episode_is_scored_by_the_band_of_before():
         calibration.predict(torch.tensor([0]), torch.zeros(5, 1))
         calibration.score(0, 2.0, truncated=False)
     # First a band of no width that misses; then noise 2, learned from the miss, and a band of +-3.3 that holds.
-    # Phi(2 / 2) = .841 lies in the bin around .825.
+    # Phi(2 / 2) = 0.841 lies in the bin around 0.825.
     assert calibration.scored.tolist() == pytest.approx([0.975, 0.825])
     assert calibration.coverage == 0.5 and calibration.noise_std == 2
     assert calibration.error == pytest.approx((2, 2**0.5))  # predicted 0, and then 2
@@ -139,7 +139,7 @@ def test_a_mixture_of_equal_components_scores_as_one():
 
 
 def test_draws_of_a_mean_widen_the_predictive():
-    """Means ~ Normal(0, 1) and unit noise predict Normal(0, 2); 2,000 strata stand for all draws, to .002."""
+    """Means ~ Normal(0, 1) and unit noise predict Normal(0, 2); 2,000 strata stand for all draws, to 0.002."""
     y = torch.tensor([-1.5, 0.0, 2.0], dtype=torch.float64)
     draws = strata(2000)[:, None].expand(-1, 3)
     nll = mixture_nll(-gaussian_nll(draws, 1.0, y))
@@ -147,17 +147,17 @@ def test_draws_of_a_mean_widen_the_predictive():
 
 
 def test_the_mixture_nll_of_few_draws_is_too_high_by_the_variance_of_the_likelihood():
-    """p ~ Uniform(.5, 1.5), 10 draws: 1 / 240 to first order; 4 standard errors of 40,000 repetitions are .0018."""
+    """p ~ Uniform(0.5, 1.5), 10 draws: 1 / 240 to first order; 4 standard errors of 40,000 repetitions are 0.0018."""
     p = torch.rand(10, 40_000, generator=torch.Generator().manual_seed(0)) + 0.5
     assert mixture_nll(p.log()).mean().item() == pytest.approx(1 / 240, abs=0.0018)
 
 
 @pytest.mark.parametrize(("tau", "joint", "marginals"), [(1, 1.46659, 1.46659), (10, 4.98402, 14.66594)])
 def test_joint_nll_rewards_what_marginals_do_not_know(tau, joint, marginals):
-    """y_t = w + e_t, w ~ N(0, 1), Var e = .1: against the closed Gaussian, data set by data set and on average.
+    """y_t = w + e_t, w ~ N(0, 1), Var e = 0.1: against the closed Gaussian, data set by data set and on average.
 
-    2,000 strata of w stand for all draws, to .02 where |w| < 2.5. Averages over 500 data sets within 4 standard errors:
-    .4 jointly, 1.2 of the sum; at tau = 10 they are 9.7 apart.
+    2,000 strata of w stand for all draws, to 0.02 where |w| < 2.5. Averages over 500 data sets within 4 standard
+    errors: 0.4 jointly, 1.2 of the sum; at tau = 10 they are 9.7 apart.
     """
     generator = torch.Generator().manual_seed(0)
     w = torch.randn(500, 1, generator=generator, dtype=torch.float64)
@@ -181,7 +181,7 @@ def test_sample_crps_is_its_definition_over_pairs():
 
 @pytest.mark.parametrize(("n", "std"), [(2, 0.5), (2, 2.0), (20, 1.0)])
 def test_sample_crps_is_unbiased_from_two_draws_on(n, std):
-    """Within 4 standard errors of 100,000 targets, about .008; a plain estimate of 2 draws is off by s / sqrt(4 pi)"""
+    """Within 4 standard errors of 100,000 targets, about 0.008; a plain estimate of 2 draws is off by s / sqrt(4 pi)"""
     generator = torch.Generator().manual_seed(1)
     y, draws = torch.randn(100_000, generator=generator), std * torch.randn(n, 100_000, generator=generator)
     scored = crps(draws, y)
@@ -199,7 +199,7 @@ def test_brier_scores_the_sure_and_the_uniform():
 
 
 def test_pit_by_rank_is_uniform_on_midpoints_where_truth_and_draws_are_exchangeable():
-    """10 ranks of share .1 each, within 4 standard errors of 20,000 targets; and levels = n + 1 reads an ECE near 0."""
+    """10 ranks of share 0.1 each, within 4 standard errors of 20,000 targets; with levels = n + 1 the ECE is near 0."""
     generator = torch.Generator().manual_seed(2)
     values = pit(torch.randn(9, 20_000, generator=generator), torch.randn(20_000, generator=generator))
     midpoints = (torch.arange(10) + 0.5) / 10
@@ -216,7 +216,7 @@ def test_ties_count_half():
 
 
 def test_quantile_ece_by_chance_is_a_mean_absolute_brownian_bridge():
-    """sqrt(2 / pi) pi / 8 = .3133 over sqrt(B): 400 repetitions of B = 1,000 have a standard error of .006."""
+    """sqrt(2 / pi) pi / 8 = 0.3133 over sqrt(B): 400 repetitions of B = 1,000 have a standard error of 0.006."""
     values = torch.rand(400, 1000, generator=torch.Generator().manual_seed(3))
     mean = torch.stack([quantile_ece(row) for row in values]).mean().item()
     assert mean * math.sqrt(1000) == pytest.approx(0.3133, abs=0.025)
@@ -247,7 +247,7 @@ def test_reliability_and_ece_by_hand():
 
 @pytest.mark.parametrize("equal_mass", [False, True])
 def test_ece_of_calibrated_and_of_overconfident_classes(equal_mass):
-    """Right with probability c: under 2 standard errors of a bin, .03; right with c - .2: .2 within that."""
+    """Right with probability c: under 2 standard errors of a bin, 0.03; right with c - 0.2: 0.2 within that."""
     generator = torch.Generator().manual_seed(4)
     confidence = 0.7 + 0.3 * torch.rand(20_000, generator=generator)
     chance = torch.rand(20_000, generator=generator)

@@ -15,8 +15,8 @@ from bayesrl.metrics.diagnostics import ess_bulk, ess_tail, psis, rhat, sbc_chi2
 def test_sbc_accepts_the_exact_posterior_and_rejects_a_wrong_width(scale, chi2):
     """theta ~ N(0, 1), y ~ N(theta, 1), so that theta | y ~ N(y / 2, 1 / 2), given with its sd times `scale`.
 
-    Expected: 19 + 1,999 sum_bins (share - .05)^2 / .05; 216.1 and 157.6 from infinitely many draws, a little less from
-    999. The mean of 8 independent quantities, whose sd is at most 35, within 4 standard errors.
+    Expected: 19 + 1,999 sum_bins (share - 0.05)^2 / 0.05; 216.1 and 157.6 in the limit of many draws, less for 999.
+    The mean of 8 independent quantities, whose sd is at most 35, within 4 standard errors.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -33,7 +33,7 @@ def test_sbc_accepts_the_exact_posterior_and_rejects_a_wrong_width(scale, chi2):
     scores = sbc_chi2(ranks, draws=999)
     sd = 6.2 if scale == 1 else 35
     assert scores.mean().item() == pytest.approx(chi2, abs=4 * sd / math.sqrt(8))
-    assert (scores < 44).all() if scale == 1 else (scores > 70).all()  # p = .001 at 44
+    assert (scores < 44).all() if scale == 1 else (scores > 70).all()  # p = 0.001 at 44
 
 
 @pytest.mark.parametrize(("scale", "chi2"), [(0.8, 216.12), (1.25, 157.59)])
@@ -58,8 +58,8 @@ def test_equally_filled_bins_have_no_chi2():
 def test_khat_finds_the_tail_that_mean_field_leaves_out():
     """Reverse KL fits q = N(0, (1 - rho^2) I) to a Gaussian of correlation rho, and p / q has tail index rho exactly.
 
-    At rho = .9 one estimate from 10,000 draws is .82 +- .10 (not yet in its limit); 40 have a standard error of .016,
-    and their own sd one of .02.
+    At rho = 0.9 one estimate from 10,000 draws is 0.82 +- 0.10 (not yet at its limit); 40 have a standard error of
+    0.016, and their own sd one of 0.02.
     """
     generator, rho = torch.Generator().manual_seed(0), 0.9
     u = torch.randn(10_000, 40, 2, generator=generator, dtype=torch.float64)  # draws of q over its sd
@@ -71,7 +71,7 @@ def test_khat_finds_the_tail_that_mean_field_leaves_out():
 
 @pytest.mark.parametrize("k", [0.2, 0.5, 0.8, 1.2])
 def test_khat_of_pareto_weights_is_their_index(k):
-    """w = u^-k; the mean of 40, each of sd .1 at most, within 4 standard errors of .016 and a pull to .5."""
+    """w = u^-k; the mean of 40, each of sd 0.1 at most, within 4 standard errors of 0.016 and a pull to 0.5."""
     u = torch.rand(10_000, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     khat = psis(-k * u.log()).khat
     assert khat.mean().item() == pytest.approx(k, abs=0.065 + 0.05 * abs(k - 0.5))
@@ -111,7 +111,7 @@ def test_psis_is_its_definition(n, spread):
 
 
 def test_smoothing_steadies_an_estimate():
-    """p = N(0, 1), q = N(0, .6): k = .4. The variance of p, 1, from 1,000 draws: less noise, a bias under .1."""
+    """p = N(0, 1), q = N(0, 0.6): k = 0.4. The variance of p, 1, from 1,000 draws: less noise, a bias under 0.1."""
     generator = torch.Generator().manual_seed(2)
     x = 0.6**0.5 * torch.randn(1000, 400, generator=generator, dtype=torch.float64)
     raw = -0.5 * x.square() * (1 - 1 / 0.6)
@@ -219,7 +219,7 @@ def test_rhat_and_ess_are_their_definitions(draws, rho):
 
 
 def test_rhat_detects_chains_that_differ():
-    """Two of four chains at +-delta: sqrt(1 + 8 delta^2 / 7), the variance of 8 half chains' means; .02 for scores."""
+    """Two of four chains at +-delta: sqrt(1 + 8 delta^2 / 7), the variance of 8 half chains' means; 0.02 for scores."""
     chains = autoregression(0.0, 4, 2000, 1)
     assert rhat(chains).item() < 1.005
     for delta in (0.25, 0.5):

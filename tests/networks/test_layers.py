@@ -49,7 +49,7 @@ def test_min_gru_is_its_recursion(real: int) -> None:
 
 
 def test_units_forget_after_one_step_to_the_whole_window() -> None:
-    """A gate of tau / (1 + tau) halves a state in about .7 tau steps; tau = 1, 2, 3, 4 of W = 5."""
+    """A gate of tau / (1 + tau) halves a state in about 0.7 tau steps; tau = 1, 2, 3, 4 of W = 5."""
     assert torch.allclose(chrono_bias(5, 4, torch.ones(1)).sigmoid(), torch.tensor([1 / 2, 2 / 3, 3 / 4, 4 / 5]))
 
 
@@ -145,7 +145,7 @@ def test_batched_over_weights_is_one_after_another(name: str) -> None:
 
 
 def moments(network: Network, x: Tensor) -> tuple[float, float]:
-    """Of features and outputs, over 150 frozen random functions and the inputs."""
+    """Second moments of features and outputs, over 150 random functions and the inputs."""
     weights = torch.stack([network.init_prior() for _ in range(150)])
     features = torch.stack([network.features(w, x) for w in weights])
     return features.square().mean().item(), vmap(network.head)(weights, features).square().mean().item()

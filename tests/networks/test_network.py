@@ -64,7 +64,7 @@ def test_dueling_mean_is_the_value() -> None:
 
 
 def test_prior_differs_between_one_hot_inputs() -> None:
-    """Two ReLU layers leave two one-hot inputs a correlation of .494 (arc-cosine kernel, Cho & Saul, 2009).
+    """Two ReLU layers leave two one-hot inputs a correlation of 0.494 (arc-cosine kernel, Cho & Saul, 2009).
 
     So half of the second moment, which is 1, lies between inputs: 300 priors, within 10 %.
     """
@@ -220,7 +220,7 @@ def test_prior_functions_take_the_same_inputs(network: Network, shape: tuple[int
 
 @pytest.mark.parametrize("build", [mlp, residual, recurrent])
 def test_builders_take_indices_and_sizes(build: Callable) -> None:
-    """As `mlp`: indices of ones among 9, two numbers for each of three outputs."""
+    """Builders take the same arguments as `mlp`: indices of ones among 9, two numbers for each of three outputs."""
     network = build((2,), 3, categories=9, size=2)
     x = torch.randint(10, (4, 2))
     if build is recurrent:

@@ -130,12 +130,12 @@ def test_mean_and_variance_over_all_masks() -> None:
 
 
 def test_share_kept() -> None:
-    """2,000 draws of 12 units at keep = .8: within 4.5 standard errors of .0026; a unit's masks do not repeat."""
+    """2,000 draws of 12 units at keep = 0.8: within 4.5 standard errors of 0.0026; a unit's masks do not repeat."""
     torch.manual_seed(0)
     posterior = Dropout(mlp((3,), 2, hidden=[8, 4]), keep=0.8)
     mask = posterior.mask(posterior.index(2000))
     assert float(mask.mean()) == pytest.approx(0.8, abs=0.012)
-    assert (torch.corrcoef(mask.T) - torch.eye(12)).abs().max() < 0.1  # 4.5 standard errors of .022
+    assert (torch.corrcoef(mask.T) - torch.eye(12)).abs().max() < 0.1  # 4.5 standard errors of 0.022
 
 
 def test_divergence_is_the_expected_log_prior_less_the_entropy() -> None:
@@ -158,7 +158,7 @@ def test_divergence_is_the_expected_log_prior_less_the_entropy() -> None:
 
 
 def test_concrete_masks_are_nearly_the_hard_ones() -> None:
-    """Of 50,000 uniform numbers 4 of 5 agree within .1, and the mean keeps within .02 of `keep`."""
+    """4 of 5 of 50,000 masks agree within 0.1, and their mean is within 0.02 of `keep`."""
     torch.manual_seed(0)
     network = mlp((3,), 2, hidden=[50])
     hard, soft = Dropout(network, keep=0.8), ConcreteDropout(network, keep=0.8).requires_grad_(False)
@@ -182,7 +182,7 @@ def taught(weight: float, layers: int = 2) -> ConcreteDropout:
 
 
 def test_concrete_rate_without_data_is_a_half() -> None:
-    """Where nothing is taught, weights go to the prior's mean and masks to their greatest entropy."""
+    """Without data, weights go to the prior's mean and masks to their greatest entropy."""
     posterior = taught(0.0, layers=3)
     assert torch.allclose(posterior.keep, torch.tensor(0.5), atol=0.02)
     assert posterior.theta.abs().max() < 0.05

@@ -39,7 +39,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_regression(name: str) -> None:
-    """The mean is within a root mean square of .1 of the truth; with a constant prediction it is .7."""
+    """The mean is within a root mean square of 0.1 of the truth; with a constant prediction it is 0.7."""
     torch.manual_seed(0)
     x, y = wave()
     posterior = MAKERS[name](small(), likelihood=Gaussian(0.1))
@@ -123,7 +123,7 @@ def test_deterministic_after_a_seed() -> None:
 
 
 def test_early_stopping_keeps_the_best() -> None:
-    """Noise of 1 taught to a large net as if it were .1: it gets worse, learning stops, and the best is put back."""
+    """Noise of 1 taught to a large net as if it were 0.1: it gets worse, learning stops, and the best is put back."""
     torch.manual_seed(0)
     x, y = wave(40, noise=1.0)
     test = wave(200, seed=1, noise=1.0)
@@ -143,7 +143,7 @@ def test_the_last_update_is_looked_at() -> None:
 
 
 def test_held_out_data_is_not_learned() -> None:
-    """Of 10 observations the 3 held out are in no batch, nor in `refresh`, which sees the others once, weighing 1."""
+    """Three of ten observations are held out: no batch contains them, nor does `refresh`, with the others once."""
     seen: list[Tensor] = []
 
     class Watched(Point):

@@ -54,9 +54,9 @@ class Same(nn.Identity):
 
 
 def line(x: list[float], y: list[float], sort: type[LaplaceApproximation], **options: float) -> LaplaceApproximation:
-    """y = w x + b with w, b ~ Normal(0, 1) and noise .5, learned to the end.
+    """y = w x + b with w, b ~ Normal(0, 1) and noise 0.5, learned to the end.
 
-    The loss is a quadratic of curvatures .2 to 28, on which this descent gains a digit in 14 steps; 150 are made.
+    The loss is a quadratic of curvatures 0.2 to 28, on which this descent gains a digit in 14 steps; 150 are made.
     """
     torch.manual_seed(0)
     sgd = partial(torch.optim.SGD, lr=0.12, momentum=0.7)
@@ -104,7 +104,7 @@ def test_correlated_regression() -> None:
 
 
 def test_temperature_divides_what_the_data_count() -> None:
-    """T = 2 with noise .5 is T = 1 with variance .5: mean and covariance of A by the normal equations, to 1e-5."""
+    """T = 2 with noise 0.5 is T = 1 with variance 0.5: mean and covariance of A by the normal equations, to 1e-5."""
     mean, covariance = moments(line(*A, Laplace, temperature=2.0))
     x = torch.tensor([[v, 1.0] for v in A[0]], dtype=torch.float64)
     wanted = torch.linalg.inv(torch.eye(2) + x.T @ x / 0.5)

@@ -50,7 +50,7 @@ class Same(nn.Identity):
 
 
 def line(x: list[float], y: list[float], likelihood: Likelihood = Gaussian(0.5), **options: float) -> LastLayer:
-    """y = w x + b with w, b ~ Normal(0, 1) at noise .5, after two updates, which are two too many, and `refresh`."""
+    """y = w x + b with w, b ~ Normal(0, 1) at noise 0.5, after two updates, which are two too many, and `refresh`."""
     torch.manual_seed(0)
     posterior = LastLayer(
         Network(Same(), 1), prior=partial(Isotropic, scale=1.0), likelihood=likelihood, **options
@@ -65,7 +65,7 @@ B = ([2.0, 2.2, 2.4, 2.6, 2.8], [-0.9, -0.2, 0.1, 0.8, 1.1])
 
 
 def covariance(posterior: LastLayer) -> Tensor:
-    """Of (w, b) at sigma."""
+    """Moments of (w, b) given sigma."""
     return posterior.sigma**2 * posterior.root[0] @ posterior.root[0].T
 
 
@@ -103,7 +103,7 @@ def test_learned_noise_by_hand() -> None:
     prediction = posterior.predict(at[None, :1], 100_000)
     variance = b.item() / (a - 1)
     assert prediction.aleatoric.item() == pytest.approx(variance, abs=1e-9)
-    # Of 100,000 draws of a Student-t with 9 degrees of freedom, whose kurtosis is 4.2, a standard error is .6 %.
+    # Of 100,000 draws of a Student-t with 9 degrees of freedom, whose kurtosis is 4.2, a standard error is 0.6 %.
     assert prediction.epistemic.item() == pytest.approx(variance * leverage, rel=0.03)
 
 
@@ -131,8 +131,8 @@ def test_evidence_is_the_product_of_predictions() -> None:
 
 
 def test_draws_of_the_noise_have_its_distribution() -> None:
-    """A draw of sigma at noise z is its quantile at that of z: the error of the cube root's normality is below .004
-    at the prior's 12 degrees of freedom, and .001 after 100 observations."""
+    """A draw of sigma at noise z is its quantile at that of z: the error of the cube root's normality is below 0.004
+    at the prior's 12 degrees of freedom, and 0.001 after 100 observations."""
     z = torch.linspace(-3, 3, 61, dtype=torch.float64)[:, None]
     for count, tolerance in [(0, 0.004), (100, 0.001)]:
         noise = InverseGamma(1, 0.3, 12.0).double()
@@ -142,7 +142,7 @@ def test_draws_of_the_noise_have_its_distribution() -> None:
 
 
 def test_temperature_divides_what_the_data_count() -> None:
-    """T = 2 with noise .5 is T = 1 with variance .5."""
+    """T = 2 with noise 0.5 is T = 1 with variance 0.5."""
     posterior, other = line(*A, temperature=2.0), line(*A, Gaussian(0.5**0.5))
     assert torch.allclose(posterior.m, other.m)
     assert torch.allclose(covariance(posterior), covariance(other))
@@ -210,7 +210,7 @@ def test_certainty_has_no_end_and_no_nan() -> None:
 
 
 def test_features_and_regression_fit_a_sine() -> None:
-    """100 points of sin(3x) + N(0, .3^2) on (-1, 1): in between within .2, three standard errors of 20 points' mean;
+    """100 points of sin(3x) + N(0, 0.3^2) on (-1, 1): in between within 0.2, three standard errors of 20 points' mean;
     beyond three times less sure; the noise is found within a third, four standard errors of 100 points' deviation."""
     torch.manual_seed(0)
     x = torch.linspace(-1, 1, 100)[:, None]

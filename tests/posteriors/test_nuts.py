@@ -39,7 +39,7 @@ class Features(nn.Identity):
 
 
 def linear(x: Tensor, temperature: float = 1.0, warmup: int = 150, samples: int = 400) -> NUTS:
-    """Conjugate regression with weights ~ N(0, I) and noise .5, fitted; the options of the sampler are for T = 1."""
+    """Conjugate regression with weights ~ N(0, I) and noise 0.5, fitted; the options of the sampler are for T = 1."""
     torch.manual_seed(0)
     posterior = NUTS(
         Network(Features(), 1),
@@ -65,7 +65,7 @@ def agrees(draws: Tensor, mean: Tensor, variance: Tensor) -> None:
 
 
 def test_conjugate_regression() -> None:
-    """400 draws, ESS of 150 and more: 4 standard errors are .33 of a standard deviation, and 46 % of a variance."""
+    """400 draws, ESS of 150 and more: 4 standard errors are 0.33 of a standard deviation, and 46 % of a variance."""
     posterior = linear(NEAR)
     agrees(
         posterior.theta.unflatten(0, (1, 400)),
@@ -77,11 +77,11 @@ def test_conjugate_regression() -> None:
 
 
 def test_conjugate_regression_with_correlated_weights() -> None:
-    """400 draws of slope and intercept with correlation -.965, whose standard error is .006 at an ESS of 150."""
+    """400 draws of slope and intercept with correlation -0.965, whose standard error is 0.006 at an ESS of 150."""
     posterior = linear(FAR)
     mean = torch.linalg.solve(
         4 * design(FAR).T @ design(FAR) + torch.eye(2).double(), 4 * design(FAR).T @ Y
-    )  # 1 / .25 = 4
+    )  # 1 / 0.25 = 4
     agrees(posterior.theta.unflatten(0, (1, 400)), mean, torch.tensor([0.123675, 0.693757]).double())
     assert float(torch.corrcoef(posterior.theta.T)[0, 1]) == pytest.approx(-0.965070, abs=0.02)
 
@@ -91,7 +91,7 @@ def design(x: Tensor) -> Tensor:
 
 
 def test_temperature_multiplies_the_variance() -> None:
-    """T = .1 on 300 draws: variances of a tenth, within the tolerance of `agrees`, which T = .2 would break."""
+    """T = 0.1 on 300 draws: variances of a tenth, within the tolerance of `agrees`, which T = 0.2 would break."""
     posterior = linear(NEAR, temperature=0.1, warmup=100, samples=300)
     agrees(
         posterior.theta.unflatten(0, (1, 300)),

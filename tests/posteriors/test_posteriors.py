@@ -74,7 +74,7 @@ def problem(posterior: Hypermodel, n: int = 6, B: int = 10) -> tuple[Batch, torc
 
 @pytest.mark.parametrize(("noise", "temperature"), [(0.05, 1.0), (0.3, 0.25), (0.0, 1.0)])
 def test_elbo_is_pyros_own(noise: float, temperature: float) -> None:
-    """The synchronisation-free ELBO and its gradients equal `TraceMeanField_ELBO` on the same model and guide."""
+    """The synchronization-free ELBO and its gradients equal `TraceMeanField_ELBO` on the same model and guide."""
     torch.manual_seed(0)
     posterior = Hypermodel(mlp((3,), 2, hidden=[16]), noise=noise, temperature=temperature).double()
     batch, z = problem(posterior)

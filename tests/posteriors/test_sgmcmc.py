@@ -59,7 +59,7 @@ class Features(nn.Identity):
 
 
 def linear(optimizer: Callable, chains: int = 5000, temperature: float = 1.0) -> tuple[SGMCMC, Batch]:
-    """Conjugate regression with weights ~ N(0, I) and noise .5, all five observations in every batch."""
+    """Conjugate regression with weights ~ N(0, I) and noise 0.5, all five observations in every batch."""
     posterior = SGMCMC(
         Network(Features(), 1),
         chains=chains,
@@ -74,7 +74,7 @@ def linear(optimizer: Callable, chains: int = 5000, temperature: float = 1.0) ->
 
 
 def settled(optimizer: Callable, updates: int, temperature: float = 1.0, chains: int = 5000) -> Tensor:
-    """Where independent chains are after so many updates, [chains, 2]."""
+    """Return the positions of independent chains after a number of updates, [chains, 2]."""
     torch.manual_seed(0)
     posterior, batch = linear(optimizer, chains, temperature)
     z = torch.arange(chains)[:, None]
@@ -84,12 +84,12 @@ def settled(optimizer: Callable, updates: int, temperature: float = 1.0, chains:
 
 
 @pytest.mark.parametrize(("lr", "updates", "temperature"), [(0.02, 150, 1.0), (0.3, 30, 1.0), (0.3, 30, 0.1)])
-def test_sgld_has_the_posterior_and_its_known_discretisation(lr: float, updates: int, temperature: float) -> None:
+def test_sgld_has_the_posterior_and_its_known_discretization(lr: float, updates: int, temperature: float) -> None:
     """Mean within 4 standard errors; variance T / (5 h (1 - lr h / 2)) within 9 %, 4.5 of its standard errors of 2 %.
 
-    theta' = (1 - lr h) theta + sqrt(2 lr tau) xi has variance 2 lr tau / (1 - (1 - lr h)^2); at lr = .02 that is 2 %
-    and 4 % above the posterior's .0909 and .0476 (T = 1), at lr = .3 half and 2.7 times above. The slowest direction
-    forgets its start by (1 - .02 * 2.2)^150 = 1e-3.
+    theta' = (1 - lr h) theta + sqrt(2 lr tau) xi has variance 2 lr tau / (1 - (1 - lr h)^2); at lr = 0.02 that is 2 %
+    and 4 % above the posterior's 0.0909 and 0.0476 (T = 1), at lr = 0.3 half and 2.7 times above. The slowest direction
+    forgets its start by (1 - 0.02 * 2.2)^150 = 1e-3.
     """
     theta = settled(partial(SGLD, lr=lr), updates, temperature)
     exact = temperature / (5 * H * (1 - lr * H / 2))
@@ -99,7 +99,7 @@ def test_sgld_has_the_posterior_and_its_known_discretisation(lr: float, updates:
 
 
 @pytest.mark.parametrize(("lr", "friction", "updates"), [(0.01, 0.2, 200), (0.3, 0.5, 60)])
-def test_sghmc_has_the_posterior_and_its_known_discretisation(lr: float, friction: float, updates: int) -> None:
+def test_sghmc_has_the_posterior_and_its_known_discretization(lr: float, friction: float, updates: int) -> None:
     """Variance 1 / (5 h (1 - lr h / (2 (2 - a)))): that of the second-order recursion, within 9 % as above.
 
     theta'' = (2 - a - lr h) theta' - (1 - a) theta + sqrt(2 a lr tau) xi; the friction-1 case is SGLD.

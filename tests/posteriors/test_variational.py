@@ -35,7 +35,7 @@ class TestLowRank(Double, PosteriorContract):
 
 
 class TestFullRank(PosteriorContract):
-    """Of the head, beside a point estimate of the body."""
+    """A random head with a point estimate of the body."""
 
     def make(self, network: Network) -> Learner:
         return FullRank(network, draws=4)
@@ -73,7 +73,7 @@ class TestGuided(PosteriorContract):
 
 # --- exact answers: conjugate regression -------------------------------------------------------------------------
 #
-# y = b + w x + noise, noise ~ Normal(0, .5^2), w, b ~ Normal(0, 1). The expected log-likelihood is quadratic in the
+# y = b + w x + noise, noise ~ Normal(0, 0.5^2), w, b ~ Normal(0, 1). The expected log-likelihood is quadratic in the
 # weights, so that 2M draws +-sqrt(M) e_i, of mean 0 and covariance I, give the ELBO and its gradient without error.
 # In double precision the optimum is found to 1e-6; the tolerances are the digits of the answers written here.
 
@@ -150,7 +150,7 @@ def test_orthogonal_design_is_exact(kind: type, options: dict) -> None:
 
 @pytest.mark.parametrize(("kind", "options"), FAMILIES[1:])
 def test_correlated_design_is_exact(kind: type, options: dict) -> None:
-    """Correlation -.965: families that hold correlations reach the log evidence, and the covariance itself."""
+    """Correlation -0.965: families that hold correlations reach the log evidence, and the covariance itself."""
     posterior = make(kind, **options)
     assert optimum(posterior, CORRELATED) == pytest.approx(-7.604296, abs=1e-6)
     (w, c), (_, b) = moments(posterior)[1].tolist()
@@ -214,7 +214,7 @@ def test_density_and_divergence_are_torchs(kind: type, options: dict) -> None:
     assert torch.allclose(posterior.kl(z), torch.distributions.kl_divergence(dense, prior))
 
 
-def test_local_reparametrisation_is_the_same_objective_with_less_noise() -> None:
+def test_local_reparameterization_is_the_same_objective_with_less_noise() -> None:
     """On a linear layer, 8 inputs and 32 observations: 400 estimates each, of 4 draws.
 
     Loss and gradient, known from cubature, are met within 5 standard errors, which are 1 % of the loss, of which the
@@ -242,7 +242,7 @@ def test_local_reparametrisation_is_the_same_objective_with_less_noise() -> None
 
 @pytest.mark.parametrize("cover", ["network", "head"])
 @pytest.mark.parametrize("options", [{}, {"categories": 9}, {"dueling": True}, {"normalize": True}])
-def test_local_reparametrisation_draws_the_same_outputs(options: dict, cover: str) -> None:
+def test_local_reparameterization_draws_the_same_outputs(options: dict, cover: str) -> None:
     """At one input, 20,000 draws of both kinds: means within 5 standard errors, variances within 10 % (6 of theirs)."""
     torch.manual_seed(0)
     posterior = MeanField(mlp((2,), 2, hidden=[6, 6], **options), init_scale=0.3, cover=cover)
@@ -253,7 +253,7 @@ def test_local_reparametrisation_draws_the_same_outputs(options: dict, cover: st
     assert torch.allclose(local.var(0), drawn.var(0), rtol=0.1)
 
 
-def test_networks_without_a_local_reparametrisation_learn_by_draws() -> None:
+def test_networks_without_a_local_reparameterization_learn_by_draws() -> None:
     """A cell that is used at two steps: `fit_step` is `learn`."""
 
     class Twice(nn.Module):
@@ -327,7 +327,7 @@ class Correlated(PyroModule):
 
 
 def test_a_pyro_program_reaches_the_exact_posterior() -> None:
-    """log p - log q is quadratic in the guide's noise, so that cubature is exact here too; correlation -.965."""
+    """log p - log q is quadratic in the guide's noise, so that cubature is exact here too; correlation -0.965."""
     torch.manual_seed(0)
     posterior = Guided(Line(), Correlated(), torch.zeros(1, 1), likelihood=Gaussian(0.5)).double()
     assert posterior.width == 2
@@ -400,7 +400,7 @@ def test_guides_that_an_index_cannot_name_are_refused(guide: object, message: st
 
 @pytest.mark.parametrize("family", [dist.Normal, dist.Laplace, dist.LogNormal, dist.Uniform, dist.Gumbel])
 def test_noise_is_transported(family: type) -> None:
-    """20,000 draws named by normal noise have its own distribution: Kolmogorov distance below .0115 (1 %)."""
+    """20,000 draws named by normal noise have its own distribution: Kolmogorov distance below 0.0115 (1 %)."""
     torch.manual_seed(0)
     law = family(torch.tensor(0.5), torch.tensor(2.0))
     with FixedNoise(torch.randn(20_000)):
