@@ -8,7 +8,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "bayesrl"
 GUIDES = [
-    "first_agent", "environments", "posteriors", "choosing", "uncertainty", "model_based", "experiments",
+    "first_agent", "environments", "python", "posteriors", "choosing", "uncertainty", "model_based", "experiments",
     "slow_simulators", "performance", "commands", "results", "architecture",
 ]  # fmt: skip
 SKIPPED = ("templates", "configs", "__pycache__")  # what `bayesrl.new` hands out, and YAML

@@ -8,10 +8,12 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPTS = {
+    "own_environment": ["--steps", "600", "--run-dir", "run"],
+    "compare_posteriors": ["--steps", "150", "--seeds", "1"],
     "regression": ["--steps", "20"],
 }
 POSTERIORS = ("hypermodel", "linear_hypermodel", "mean_field", "ensemble", "point")
-NOTEBOOKS = {"supervised": "updates = 20"}
+NOTEBOOKS = {"uncertainty_of_an_agent": "steps = 600", "supervised": "updates = 20"}
 
 
 def test_every_example_is_run() -> None:
