@@ -144,7 +144,7 @@ def test_the_posterior_obeys_the_contract(files: Path) -> None:
 
 
 def test_regression(files: Path) -> None:
-    """Unsure where there are no data, by five times and more; noise of .058 and .26 is found within a factor of two."""
+    """Unsure where there are no data, by five times or more; noise of 0.058 and 0.26 is found within a factor of 2."""
     scope: dict = {}
     exec(compile((files / "regression.py").read_text(), "regression.py", "exec"), scope)
     left, right, nowhere = scope["epistemic"][:, 0].sqrt().tolist()

@@ -59,7 +59,7 @@ def test_the_page_needs_nothing_and_every_figure_is_xml(sweep: Path) -> None:
     assert not re.search(r"<(script|link|img|iframe)|src=|@import|url\(", page)
     assert set(re.findall(r"https?://[^\s\"'<]*", page)) == {"http://www.w3.org/2000/svg"}
     assert page.startswith("<!doctype html>") and "hypermodel and point on MountainCar-v0" in page
-    assert not re.search(r"#[0-9a-f]{6}", page.split("</style>")[1])  # every colour follows light and dark
+    assert not re.search(r"#[0-9a-f]{6}", page.split("</style>")[1])  # every color follows light and dark
     figures = sorted((sweep / "there").glob("*.svg"))
     assert [path.stem for path in figures] == [
         "calibration", "coverage", "curves", "error", "profile", "scores", "uncertainty",

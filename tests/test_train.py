@@ -158,8 +158,8 @@ def test_resuming_what_is_no_run(tmp_path: Path, fails) -> None:
 
 
 def test_only_a_few_settings_change_at_a_resumption(run: Path, fails) -> None:
-    told = fails(f"resume={run}", "seed=1", "agent.discount=.5", "checkpoint.every=3", f"run_dir={run}", tiny=False)
-    assert told.count("error: got") == 4 and "got agent.discount=.5 with resume" in told
+    told = fails(f"resume={run}", "seed=1", "agent.discount=0.5", "checkpoint.every=3", f"run_dir={run}", tiny=False)
+    assert told.count("error: got") == 4 and "got agent.discount=0.5 with resume" in told
 
 
 def test_fewer_steps_than_there_are(run: Path, fails) -> None:

@@ -61,8 +61,8 @@ def test_a_draw_marks_its_own_values(run: Path) -> None:
 def test_pictures_of_observations() -> None:
     env = gym.make("bayesrl/DeepSea-v0", size=3)
     assert picture(env, np.zeros(4, np.float32)) is None and picture(env, {"a": np.zeros((4, 4))}) is None
-    grey = picture(env, np.full((4, 6, 1), 200, np.uint8))
-    assert grey is not None and grey.size == (6, 4) and grey.getpixel((0, 0)) == 200
+    gray = picture(env, np.full((4, 6, 1), 200, np.uint8))
+    assert gray is not None and gray.size == (6, 4) and gray.getpixel((0, 0)) == 200
 
 
 def test_what_is_shown_of_many_actions() -> None:
@@ -82,7 +82,7 @@ def test_a_frame_marks_the_draw_and_the_action_taken() -> None:
 
 
 def test_a_continuous_action_is_shown_among_what_the_draws_would_do() -> None:
-    """The dot is where .5 lies between -1 and 1 on the axis from 590 to 940, the draws' bands between -1 and 0."""
+    """The dot is where 0.5 lies between -1 and 1 on the axis from 590 to 940, the draws' bands between -1 and 0."""
     proposed = np.linspace(-1, 0, 5)[:, None]
     now = moment(1, action=[0.5], acting=np.array([2.0]), proposed=proposed)
     red, frame = Image.new("RGB", (1, 1), RED).getpixel((0, 0)), Frames("It", "it").frame([now])

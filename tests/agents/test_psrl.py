@@ -40,7 +40,7 @@ def greedily(made: PSRL, obs: list[list[float]]) -> torch.Tensor:
 
 
 class Line:
-    """obs' = obs + .5 a, and what is paid is minus the distance from 0; episodes of 10 steps from +-2."""
+    """obs' = obs + 0.5 a, and what is paid is minus the distance from 0; episodes of 10 steps from +-2."""
 
     def __init__(self, spec: EnvSpec) -> None:
         self.spec, self.t = spec, 0
@@ -82,7 +82,7 @@ class Line:
     ids=["psrl", "psrl-shooting", "pets-cem", "pets-mppi-ts1", "pets-hallucinated", "pets-expectation"],
 )
 def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
-    """The best return is -3 (steps of .5 from 2), doing nothing -20; after three of them to learn from at least -8."""
+    """The best return is -3 (steps of 0.5 from 2), doing nothing -20; after three of them to learn from at least -8."""
     line = Line(SPEC)
     returns = line.run(made := agent(kind, updates=100, **options), 60)
     assert max(returns[3:]) > -8
@@ -119,7 +119,7 @@ def test_what_is_compiled_is_of_its_own_propagation(monkeypatch: pytest.MonkeyPa
 
 
 def test_discrete_actions() -> None:
-    """Three actions, -.5, 0 and .5: the same task, the same returns."""
+    """Three actions, -0.5, 0 and 0.5: the same task, the same returns."""
     spec = EnvSpec((1,), torch.float32, 3, num_envs=2)
     line = Line(spec)
     returns = line.run(made := agent(spec=spec, updates=100), 60)

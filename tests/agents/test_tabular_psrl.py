@@ -38,7 +38,7 @@ def test_counts_and_rewards_are_what_happened() -> None:
 
 
 def test_rewards_posterior_is_conjugate() -> None:
-    """Prior m = 1, k = 2, a = 3, b = 4 and rewards 1, 3: m = 1.5, k = 4, a = 4, b = 4 + 1 + .5."""
+    """Prior m = 1, k = 2, a = 3, b = 4 and rewards 1, 3: m = 1.5, k = 4, a = 4, b = 4 + 1 + 0.5."""
     made = agent(reward_mean=1.0, reward_count=2.0, shape=3.0, rate=4.0)
     step(made, [0, 0], [1, 1], [1.0, 3.0], [2, 2])
     assert [float(part[0, 1]) for part in made.normal_gamma()] == pytest.approx([1.5, 4.0, 4.0, 5.5])
@@ -46,9 +46,9 @@ def test_rewards_posterior_is_conjugate() -> None:
 
 
 def test_values_solve_the_bellman_equation() -> None:
-    """Left pays 1 and ends; right pays nothing and stays with probability .5, else goes where 3 is paid at the end.
+    """Left pays 1 and ends; right pays nothing and stays with probability 0.5, else goes where 3 is paid at the end.
 
-    gamma = .8: the other state is worth 3, right v = .8 (.5 v + .5 * 3) = 2 where it is repeated.
+    gamma = 0.8: the other state is worth 3, right v = 0.8 (0.5 v + 0.5 * 3) = 2 where it is repeated.
     """
     P = torch.zeros(2, 2, 3, dtype=torch.float64)
     P[0, 0, 2] = P[1, :, 2] = 1
@@ -61,7 +61,7 @@ def test_values_solve_the_bellman_equation() -> None:
 
 
 def test_values_of_draws_are_distributed_as_by_hand() -> None:
-    """p ~ Beta(3, 2), V = p / (1 - .9 (1 - p)): mean .917999, deviation .077064, P(V > .9) = .7259, of 20,000 draws."""
+    """p ~ Beta(3, 2), V = p / (1 - 0.9 (1 - p)): mean 0.917999, sd 0.077064, P(V > 0.9) = 0.7259, of 20,000 draws."""
     spec = EnvSpec((1,), torch.int64, 1, categories=1)
     torch.manual_seed(0)
     made = TabularPSRL(spec, discount=0.9, concentration=2.0)
@@ -97,7 +97,7 @@ def test_a_draw_is_kept_for_an_episode_and_greedy_is_the_mean() -> None:
 
 
 def test_solves_deep_sea() -> None:
-    """DeepSea 5, optimum .99: random actions find the goal in 1 of 32 episodes; exact PSRL in 20 of 30."""
+    """DeepSea 5, optimum 0.99: random actions find the goal in 1 of 32 episodes; exact PSRL in 20 of 30."""
     envs = VectorEnvAdapter(make("bayesrl/DeepSea-v0", 1, {"size": 5, "seed": 0})[0])
     envs.reset(seed=0)
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """How right a posterior is where the truth is known: `python tests/benchmarks/joint_nll.py 10:100 2:20 [NAME ...]`.
 
 In the manner of The Neural Testbed (Osband et al., 2022): a teacher, a random ReLU network D-50-50-1 of unit size,
-gives N noisy targets, sd .3, at inputs from Normal(0, I_D). The same network with a posterior is taught them for 1,000
+gives N noisy targets, sd 0.3, at inputs from Normal(0, I_D). The same network with a posterior is taught them for 1,000
 updates, and predicts the targets of tau inputs jointly,
 
     -log mean_z prod_t p(y_t | f_z(x_t)),
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from regularisation import POSTERIORS, SEEDS, SIGMA, UPDATES
+from regularization import POSTERIORS, SEEDS, SIGMA, UPDATES
 from torch import Tensor
 
 from bayesrl.likelihoods import Gaussian

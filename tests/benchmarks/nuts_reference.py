@@ -3,7 +3,7 @@
     python tests/benchmarks/nuts_reference.py FOLDER FIRST-LAST [NAME ...]
 
 Data sets FIRST to LAST: 40 noisy observations of sin(3 x) on both sides of a gap; an MLP with 50 hidden units, sigma =
-.2, double precision. The reference is NUTS with four chains, whose draws are kept in FOLDER and taken from it again.
+0.2, double precision. The reference is NUTS with four chains, whose draws are kept in FOLDER and taken from it again.
 Every other posterior has the same likelihood and, where it takes one over weights, the same prior; those with frozen
 prior functions have them of standard deviation 1, about that of the reference's prior.
 

@@ -33,7 +33,7 @@ class Plain(nn.Module):
     """Double DQN by hand, as single files write it: 1,000 transitions, a Polyak target.
 
     Arguments:
-        optimizer: parameters -> torch optimiser; torch's own cannot be captured on a CPU.
+        optimizer: parameters -> torch optimizer; torch's own cannot be captured on a CPU.
     """
 
     def __init__(self, optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam) -> None:

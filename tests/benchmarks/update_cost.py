@@ -45,7 +45,7 @@ def filled(posterior: str) -> BayesDQN:
 
 
 def stock() -> Callable[[], None]:
-    """The hypermodel taught by `pyro.infer.SVI.step` with Pyro's own optimiser and ELBO."""
+    """The hypermodel taught by `pyro.infer.SVI.step` with Pyro's own optimizer and ELBO."""
     agent = filled("hypermodel")
     posterior = agent.posterior
 

@@ -1,10 +1,10 @@
 """Cumulative regret on the wheel bandit, in percent of the uniform policy's.
 
-    python tests/benchmarks/wheel.py --posterior last_layer --delta .5 .9 .95 .99 --contexts 80000 --seeds 100-109
+    python tests/benchmarks/wheel.py --posterior last_layer --delta 0.5 0.9 0.95 0.99 --contexts 80000 --seeds 100-109
 
-Environments, agent and settings are those of `experiment=wheel`; further words, such as likelihood.sigma=.1, change
-them. For comparison, NeuralLinear's mean regrets after 80,000 contexts are .95, 4.65, 9.56 and 49.6 % at delta .5, .9,
-.95 and .99 (Riquelme et al., Deep Bayesian Bandits Showdown, 2018).
+Environments, agent and settings are those of `experiment=wheel`; further words, such as likelihood.sigma=0.1, change
+them. For comparison, NeuralLinear's mean regrets after 80,000 contexts are 0.95, 4.65, 9.56 and 49.6 % at delta 0.5,
+0.9, 0.95 and 0.99 (Riquelme et al., Deep Bayesian Bandits Showdown, 2018).
 """
 
 from __future__ import annotations

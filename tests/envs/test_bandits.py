@@ -137,7 +137,7 @@ def test_the_arms_regrets_average_to_the_uniform_policy_s(vector):
 @pytest.mark.parametrize("vector", [vector for _, vector in PAIRS])
 def test_the_best_arms_have_none_and_random_ones_have_all(vector):
     """100,000 random pulls. On the wheel about 9,750 are at the rim, where the sd of a pull's regret is 19.6: an sd of
-    1,940 in a total of 396,000, .5 %; the others' is less. 5 sd pass."""
+    1,940 in a total of 396,000, 0.5 %; the others' is less. 5 sd pass."""
     envs = vector(1000)
     obs = envs.reset(seed=0)[0]
     for _ in range(100):
@@ -180,15 +180,15 @@ def test_weights_are_the_task_s_and_of_length_one():
 
 
 def test_contexts_are_standard_normal():
-    """40,000 contexts of 3 numbers: sd .005 of a mean, .0071 of a variance, .005 of a covariance; 5 sd pass."""
+    """40,000 contexts of 3 numbers: sd 0.005 of a mean, 0.0071 of a variance, 0.005 of a covariance; 5 sd pass."""
     x = LinearBanditVector(40_000, dim=3).reset(seed=0)[0].astype(float)
     np.testing.assert_allclose(x.mean(0), 0, rtol=0, atol=0.025)
     np.testing.assert_allclose(np.cov(x.T), np.eye(3), rtol=0, atol=0.036)
 
 
 def test_linear_rewards_are_the_model_s():
-    """40,000 rewards, noise .5: their residuals have mean 0 and variance .25, sd .0025 and .0018; least squares finds
-    the arm's weights to sd .0025. 5 sd pass."""
+    """40,000 rewards, noise 0.5: their residuals have mean 0 and variance 0.25, sd 0.0025 and 0.0018; least squares
+    finds the arm's weights to sd 0.0025. 5 sd pass."""
     envs = LinearBanditVector(40_000, arms=4, dim=3, noise=0.5)
     x = envs.reset(seed=0)[0].astype(float)
     reward = envs.step(np.full(40_000, 2))[1]
@@ -200,7 +200,7 @@ def test_linear_rewards_are_the_model_s():
 
 
 def test_logistic_rewards_are_the_model_s():
-    """40,000 rewards in 4 bins of log odds: the sd of a bin's rate is at most .005; 5 sd pass."""
+    """40,000 rewards in 4 bins of log odds: the sd of a bin's rate is at most 0.005; 5 sd pass."""
     envs = LogisticBanditVector(40_000, arms=4, dim=3)
     x = envs.reset(seed=0)[0].astype(float)
     reward = envs.step(np.full(40_000, 1))[1]

@@ -65,7 +65,7 @@ def test_the_agent_sees_an_image():
 
 
 def test_random_actions_catch_a_ball_in_five():
-    """4,000 episodes: the mean return is 2 / 5 - 1 = -.6, its sd .0126; 4 sd pass. Balls fall in every column."""
+    """4,000 episodes: the mean return is 2 / 5 - 1 = -0.6, its sd 0.0126; 4 sd pass. Balls fall in every column."""
     env = Catch()
     rng = np.random.default_rng(0)
     env.reset(seed=0)

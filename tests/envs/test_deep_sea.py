@@ -70,7 +70,7 @@ def test_right_that_a_gust_stops_costs_its_price():
 
 
 def test_stochastic_rights_succeed_at_their_rate():
-    """10,000 rights at N = 5: sd of the rate .004, so that a rate off by .02 is found 5 sd away; 4 sd pass."""
+    """10,000 rights at N = 5: sd of the rate 0.004, so that a rate off by 0.02 is found 5 sd away; 4 sd pass."""
     envs = DeepSeaVector(10_000, size=5, stochastic=True)
     envs.reset(seed=0)
     _, rewards, *_ = envs.step(np.full(10_000, envs.mapping[0, 0]))
@@ -80,7 +80,7 @@ def test_stochastic_rights_succeed_at_their_rate():
 
 @pytest.mark.parametrize(("column", "noisy"), [(0, True), (1, False), (2, True)])
 def test_noise_comes_at_both_bottom_corners_by_the_column_before(column, noisy):
-    """10,000 normals: the mean's sd is .01 and the variance's .0141; 4 sd pass."""
+    """10,000 normals: the mean's sd is 0.01 and the variance's 0.0141; 4 sd pass."""
     envs = DeepSeaVector(10_000, size=3, stochastic=True)
     envs.reset(seed=0)
     envs.row[:], envs.column[:] = 2, column

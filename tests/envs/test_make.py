@@ -66,11 +66,11 @@ def test_imports_register_and_the_time_limit_stays(clocks):
 @pytest.mark.parametrize(
     ("step", "num_envs", "cores", "worth"),
     [
-        (1e-2, 8, 4, True),  # .080 against .020 + .0016
-        (1e-2, 8, 1, False),  # one core: .080 against .080 + .0016
-        (1e-5, 8, 8, False),  # .00008 against .00001 + .0016
-        (3e-4, 4, 4, True),  # .0012 against .0003 + .0008
-        (2e-4, 4, 4, False),  # .0008 against .0002 + .0008
+        (1e-2, 8, 4, True),  # 0.080 against 0.020 + 0.0016
+        (1e-2, 8, 1, False),  # one core: 0.080 against 0.080 + 0.0016
+        (1e-5, 8, 8, False),  # 0.00008 against 0.00001 + 0.0016
+        (3e-4, 4, 4, True),  # 0.0012 against 0.0003 + 0.0008
+        (2e-4, 4, 4, False),  # 0.0008 against 0.0002 + 0.0008
         (3e-3, 1, 1, True),  # ten messages
         (1e-3, 1, 8, False),
     ],

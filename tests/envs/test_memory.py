@@ -66,7 +66,7 @@ def test_no_policy_of_the_current_observation_is_above_zero():
 
 
 def test_both_cues_are_equally_likely():
-    """4,000 resets: sd of the mean .016; 4 sd pass."""
+    """4,000 resets: sd of the mean 0.016; 4 sd pass."""
     env = Memory()
     env.reset(seed=0)
     cues = [env.reset()[0][0] for _ in range(4000)]

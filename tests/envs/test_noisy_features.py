@@ -25,7 +25,7 @@ def test_the_first_features_are_cartpole_s():
 
 
 def test_the_noise_is_standard_normal_and_never_the_same():
-    """3,000 steps: means within 5 sd of .018, sds within 5 of .013, correlations between steps within 5 of .018."""
+    """3,000 steps: means within 5 sd of 0.018, sds within 5 of 0.013, correlations between steps within 5 of 0.018."""
     env = NoisyFeatures(CartPoleEnv(), 2)
     seen = [env.reset(seed=0)[0][4:]]
     for _ in range(3000):

@@ -24,7 +24,7 @@ def test_rows_sum_to_one(size):
 
 
 def test_simulated_frequencies_are_the_model_s():
-    """2,000 steps from each pair: an sd is at most .0112, so that .07 off is found; 4.5 sd pass."""
+    """2,000 steps from each pair: an sd is at most 0.0112, so that 0.07 off is found; 4.5 sd pass."""
     env, n = RiverSwim(), 2000
     env.reset(seed=0)
     for s in range(6):
@@ -47,7 +47,7 @@ def test_the_registered_one_truncates_at_120_and_never_terminates():
 
 
 def test_the_best_stationary_policy_always_swims():
-    """Value iteration at discount .99 on P and R: what the attributes are for."""
+    """Value iteration at discount 0.99 on P and R: what the attributes are for."""
     env, q = RiverSwim(), np.zeros((6, 2))
     for _ in range(3000):
         q = env.R + 0.99 * env.P @ q.max(-1)

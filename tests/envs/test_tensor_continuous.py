@@ -75,13 +75,13 @@ def test_what_stands_is_told_by_a_direction():
 
 
 def test_a_pole_left_alone_keeps_its_energy():
-    """1,000 control steps without force from angle 2: kinetic and potential energy within .1 % of what swings."""
+    """1,000 control steps without force from angle 2: kinetic and potential energy within 0.1 % of what swings."""
     env = CartPoleSwingUp(1)
     state = tuple(torch.tensor([v], dtype=torch.float64) for v in (0.0, 0.0, 2.0, 0.0))
 
     def energy(state):
         _, v, angle, spin = (float(s) for s in state)
-        tip = (v + 0.5 * spin * math.cos(angle), -0.5 * spin * math.sin(angle))  # of the pole's centre
+        tip = (v + 0.5 * spin * math.cos(angle), -0.5 * spin * math.sin(angle))  # of the pole's center
         turning = 0.1 * 1.0**2 / 12 * spin**2 / 2
         return 1.0 * v**2 / 2 + 0.1 * (tip[0] ** 2 + tip[1] ** 2) / 2 + turning + 0.1 * 9.8 * 0.5 * math.cos(angle)
 
@@ -117,7 +117,7 @@ def test_rewards_are_what_the_texts_say():
 
 
 def test_the_noisy_pendulum_hangs_at_first_and_is_disturbed_as_said():
-    """sd of the spin's disturbance over 20,000 environments: .1 within 2 % (4 standard errors); its law else."""
+    """sd of the spin's disturbance over 20,000 environments: 0.1 within 2 % (4 standard errors); its law else."""
     env = NoisyPendulum(20_000)
     env.reset(seed=0)
     angle, spin = env.state

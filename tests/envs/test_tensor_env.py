@@ -134,7 +134,7 @@ def test_transitions_are_gymnasiums(env_id):
 
     In float64 all ends are the same and numbers agree to 1e-10 of their range, a thousand roundings and more. In
     float32, as they run, to some ten roundings of 6e-8; Acrobot at 9 pi rad/s multiplies a rounding by a thousand in
-    its step of .2 s. There at most 5 ends differ, of states within a rounding of the limit.
+    its step of 0.2 s. There at most 5 ends differ, of states within a rounding of the limit.
     """
     cls, most, single_precision = CLASSIC[env_id]
     theirs, rng, n = gym.make(env_id).unwrapped, np.random.default_rng(0), 100_000
@@ -185,7 +185,7 @@ def test_cartpole_pays_as_gymnasiums_native_vector(barto):
 
 
 def test_deep_sea_is_the_host_s():
-    """100,000 random transitions side by side; rewards to float32's rounding of .99, 6e-8."""
+    """100,000 random transitions side by side; rewards to float32's rounding of 0.99, 6e-8."""
     ours, theirs = TensorDeepSea(1000, 7, 3), DeepSeaVector(1000, 7, 3)
     ours.reset(seed=0)
     theirs.reset(seed=0)
@@ -314,7 +314,7 @@ def test_no_episode_is_shorter_than_said(cls, actions):
 
 
 def test_first_states_are_gymnasiums():
-    """10,000 of each: bounds are exact; a uniform mean's standard deviation is .0029 of the width, and 4 pass."""
+    """10,000 of each: bounds are exact; a uniform mean's standard deviation is 0.0029 of the width, and 4 pass."""
     for env_id, low, high in (
         ("CartPole-v1", [-0.05] * 4, [0.05] * 4),
         ("Acrobot-v1", [-0.1] * 4, [0.1] * 4),

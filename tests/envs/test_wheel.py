@@ -6,7 +6,7 @@ import pytest
 from bayesrl.envs import Wheel, WheelVector
 from bayesrl.envs.tasks.wheel import Rim
 
-BY_HAND = [  # delta .5: inside, in each quadrant of the rim, and on the borders
+BY_HAND = [  # delta 0.5: inside, in each quadrant of the rim, and on the borders
     ((0.1, 0.2), [1, 1, 1, 1, 1.2]),
     ((0.6, 0.3), [50, 1, 1, 1, 1.2]),
     ((0.6, -0.3), [1, 50, 1, 1, 1.2]),
@@ -33,8 +33,8 @@ def test_means_by_hand():
 
 @pytest.mark.parametrize("arm", range(5))
 def test_rewards_and_regrets_by_hand(arm):
-    """The noise's sd is .01: rewards within 6 sd of their means. At the rim the uniform policy's regret is
-    50 - (50 + 3 + 1.2) / 5 = 39.16, inside it is 1.2 - (4 + 1.2) / 5 = .16."""
+    """The noise's sd is 0.01: rewards within 6 sd of their means. At the rim the uniform policy's regret is
+    50 - (50 + 3 + 1.2) / 5 = 39.16, inside it is 1.2 - (4 + 1.2) / 5 = 0.16."""
     envs = placed([context for context, _ in BY_HAND])
     means = np.array([means for _, means in BY_HAND])
     _, reward, terminated, truncated, infos = envs.step(np.full(len(BY_HAND), arm))
@@ -70,8 +70,8 @@ def test_the_rim_is_its_share_of_the_disc(delta):
 
 
 def test_contexts_fill_the_disc_evenly():
-    """100,000 contexts: a uniform disc has means 0 (sd .0016), variances 1/4 (sd .0008: the fourth moment is 1/8) and
-    covariance 0 (sd .0006); 5 sd pass."""
+    """100,000 contexts: a uniform disc has means 0 (sd 0.0016), variances 1/4 (sd 0.0008: the fourth moment is 1/8) and
+    covariance 0 (sd 0.0006); 5 sd pass."""
     x = WheelVector(100_000).reset(seed=1)[0].astype(float)
     np.testing.assert_allclose(x.mean(0), 0, rtol=0, atol=0.008)
     np.testing.assert_allclose(np.cov(x.T), np.eye(2) / 4, rtol=0, atol=0.004)

@@ -1,4 +1,4 @@
-"""Wrappers of one environment, in every vectorisation, with the checker and with saved states."""
+"""Wrappers of one environment, in every vectorization, with the checker and with saved states."""
 
 import importlib.util
 
@@ -67,7 +67,7 @@ def test_rewards_are_scaled():
 
 
 @pytest.mark.parametrize("vectorization", ["auto", "sync", "async"])
-def test_in_every_vectorisation(vectorization):
+def test_in_every_vectorization(vectorization):
     envs, chosen = make(Wrapped(Count, [stack, limit]), 2, {"end": 6}, vectorization=vectorization)
     assert chosen == ("sync" if vectorization == "auto" else vectorization)
     envs.reset(seed=0)

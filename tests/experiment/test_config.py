@@ -29,7 +29,7 @@ def test_defaults() -> None:
 
 def test_all_problems_at_once() -> None:
     words = [
-        "steps=abc", "seed=-1", "replay_ratio=nan", "posterior=bar", "stepps=3", "env.size=3", "agent.discont=.5",
+        "steps=abc", "seed=-1", "replay_ratio=nan", "posterior=bar", "stepps=3", "env.size=3", "agent.discont=0.5",
         "posterior.optimizer.lrr=3", "posterior.draws=1.5", "network.hidden=[a]", "seed", "device=[x]", "solve.evry=3",
     ]  # fmt: skip
     told = problems(*words)

@@ -82,7 +82,7 @@ def test_a_run_that_fails_stops_no_other_and_finished_ones_are_skipped(tmp_path:
     assert main([*RUN, *words]) == 1
     assert {path: path.stat().st_mtime_ns for path in good.rglob("*")} == before
 
-    assert main(["-m", *TINY, *words[1:], "posterior.optimizer.lr=choice(1e-3)", "replay_ratio=.5"]) == 2
+    assert main(["-m", *TINY, *words[1:], "posterior.optimizer.lr=choice(1e-3)", "replay_ratio=0.5"]) == 2
     assert "got replay_ratio=0.5, wanted 0.25, which" in capsys.readouterr().err
     assert main(["-m", *TINY, *words[1:], "posterior.optimizer.lr=choice(1e-3)", "steps=300"]) == 0
     assert json.loads((good / "result.json").read_text())["steps"] == 300

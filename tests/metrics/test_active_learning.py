@@ -139,7 +139,7 @@ def test_queries_fall_in_the_gap(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_batch_spreads_over_two_gaps(seed: int) -> None:
-    """With a gap on each side, 2 queries are one in each; the 2 highest are neighbours."""
+    """With a gap on each side, 2 queries are one in each; the 2 highest are neighbors."""
     torch.manual_seed(seed)
     posterior = Exact(length=0.4)
     posterior.condition(*gapped((-1.5, -0.5), (0.5, 1.5)))

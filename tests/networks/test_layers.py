@@ -99,8 +99,8 @@ def test_residual_blocks_by_hand() -> None:
     with torch.no_grad():
         norm.weight.uniform_(0.5, 2)
     h = x @ first.weight.T + first.bias
-    centred = (h - h.mean(1, keepdim=True)) / (h.var(1, correction=0, keepdim=True) + 1e-5).sqrt() * norm.weight
-    h = h + (centred @ inner.weight.T + inner.bias).relu() @ outer.weight.T + outer.bias
+    centered = (h - h.mean(1, keepdim=True)) / (h.var(1, correction=0, keepdim=True) + 1e-5).sqrt() * norm.weight
+    h = h + (centered @ inner.weight.T + inner.bias).relu() @ outer.weight.T + outer.bias
     expected = (h - h.mean(1, keepdim=True)) / (h.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
     assert inner.weight.shape == (8, 4)
     assert torch.allclose(body(x), expected, atol=1e-5)

@@ -81,7 +81,7 @@ def moments(posterior: LaplaceApproximation) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("sort", [Laplace, LaplaceDiagonal])
 def test_conjugate_regression(sort: type[LaplaceApproximation]) -> None:
-    """Centred inputs make the posterior independent, so that the diagonal is exact too: to 1e-5, numbers by hand."""
+    """Centered inputs make the posterior independent, so that the diagonal is exact too: to 1e-5, numbers by hand."""
     posterior = line(*A, sort)
     mean, covariance = moments(posterior)
     assert mean.tolist() == pytest.approx([0.909091, 0.171429], abs=1e-5)
@@ -93,7 +93,7 @@ def test_conjugate_regression(sort: type[LaplaceApproximation]) -> None:
 
 
 def test_correlated_regression() -> None:
-    """Uncentred inputs: the full matrix knows the correlation, to 1e-5; the diagonal sees 1 / (1 + sum x^2 / sigma^2)
+    """Uncentered inputs: the full matrix knows the correlation, to 1e-5; the diagonal sees 1 / (1 + sum x^2 / sigma^2)
     and 1 / (1 + 5 / sigma^2) instead, a sixth of the exact variance of w and a fifteenth of that of b."""
     exact = moments(line(*B, Laplace))[1]
     assert exact.diagonal().tolist() == pytest.approx([0.123675, 0.693757], abs=1e-5)

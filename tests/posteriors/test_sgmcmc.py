@@ -200,7 +200,7 @@ def test_each_chain_descends_its_own_potential() -> None:
 
 
 def test_chains_start_from_the_prior() -> None:
-    """Standardised, 200 chains of 50 weights have variance 1 within 6 %, 4 standard errors."""
+    """Standardized, 200 chains of 50 weights have variance 1 within 6 %, 4 standard errors."""
     torch.manual_seed(0)
     posterior = SGMCMC(mlp((3,), 2, hidden=[8]), chains=200)
     eps = (posterior.theta - posterior.prior.loc) / posterior.prior.std()

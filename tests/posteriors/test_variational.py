@@ -105,7 +105,7 @@ def regression(x: Tensor, n: int) -> Batch:
 
 
 def optimum(posterior: Learner, x: Tensor) -> float:
-    """Maximise the exact ELBO, and return it."""
+    """Maximize the exact ELBO, and return it."""
     z = cubature(posterior.width)
     batch = regression(x, len(z))
     optimizer = torch.optim.LBFGS(posterior.parameters(), max_iter=1000, tolerance_grad=1e-9, tolerance_change=0,

@@ -149,7 +149,7 @@ class Rememberer(Idle):
 def test_evaluation_remembers(mode: AutoresetMode) -> None:
     """Memory of 3 blank steps is asked 4 steps after the cue: 5 observations are enough, 4 a coin.
 
-    64 episodes of a fair coin average less than .5 but once in 30,000 seeds.
+    64 episodes of a fair coin average less than 0.5 but once in 30,000 seeds.
     """
     envs = started(*[lambda: Memory(3)] * 2, mode=mode)
     assert evaluate(Rememberer(5), envs, 64, seed=0).mean == 1

@@ -22,7 +22,7 @@ def test_actions_are_in_the_box_and_paired_agrees():
 
 
 def test_each_policy_finds_the_best_action_of_its_own_value():
-    """Values -(a - c_k)^2 with c = -.5, 0, .5: within .05 after 400 steps of rate 1e-2, at inputs seen or not."""
+    """Values -(a - c_k)^2 with c = -0.5, 0, 0.5: within 0.05 after 400 steps of rate 1e-2, at inputs seen or not."""
     torch.manual_seed(2)
     policies = Actors((4,), 1, 3, hidden=(16,))
     for group in policies.optimizer.param_groups:

@@ -194,7 +194,7 @@ def test_windows_by_brute_force(mode, n_step, rows):
         assert sample.obs[i].tolist() == last(W, told[row][e][0])
         assert sample.next_obs[i].tolist() == last(W, [*seen, after])
         checked += 1
-    assert checked >= 0.7 * len(places)  # .85^2 of the rows do not come after an end, where NEXT_STEP has resets
+    assert checked >= 0.7 * len(places)  # 0.85^2 of the rows do not come after an end, where NEXT_STEP has resets
 
 
 @pytest.mark.parametrize(("dtype", "one"), [(torch.uint8, 255), (torch.int64, 7), (torch.float32, 0.5)])

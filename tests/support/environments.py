@@ -38,7 +38,7 @@ class Counting(gym.Env):
 
 
 class Numbered(gym.Env):
-    """Shows 1, 2, 3, ... over all episodes, which end in either way with probability .15 a step."""
+    """Shows 1, 2, 3, ... over all episodes, which end in either way with probability 0.15 a step."""
 
     observation_space = gym.spaces.Box(0, np.inf, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)

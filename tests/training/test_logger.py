@@ -160,7 +160,7 @@ def test_a_histogram_holds_its_numbers(tmp_path: Path) -> None:
 
 
 def test_pictures_go_round(tmp_path: Path) -> None:
-    """Pixel for pixel, of few colours and of more than a palette holds."""
+    """Pixel for pixel, of few colors and of more than a palette holds."""
     tag = "uncertainty/map"
     few, many = Image.new("RGB", (3, 2), "#4477aa"), Image.new("RGB", (20, 15))
     few.putpixel((2, 1), (1, 2, 3))

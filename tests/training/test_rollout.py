@@ -266,7 +266,7 @@ def test_continuous_actions_reach_environments_in_their_units(mode):
 
 
 def test_continuous_actions_reach_a_device_eager_and_captured():
-    """A torque of -1 to 1 is one of -2 to 2 Newton metres: the pendulum's own step, 3 times."""
+    """A torque of -1 to 1 is one of -2 to 2 Newton meters: the pendulum's own step, 3 times."""
     eager, captured, own = on_device(TensorPendulum(4)), on_device(TensorPendulum(4)), TensorPendulum(4)
     captured.capture()
     own.reset(seed=0)

@@ -46,7 +46,7 @@ def make(kind: type = MeanField, spec: EnvSpec = SPEC, **options) -> Dynamics:
 
 
 def memory(N: int = 300, spec: EnvSpec = SPEC, every: int = 50, tags: int = 0, seed: int = 1) -> ReplayBuffer:
-    """Obs' = obs + (.5 a, 2 + .1 noise), reward = obs_0; an episode ends in the world after `every` steps."""
+    """Obs' = obs + (0.5 a, 2 + 0.1 noise), reward = obs_0; an episode ends in the world after `every` steps."""
     g = torch.Generator().manual_seed(seed)
     replay = ReplayBuffer(spec, torch.ones(1, tags, dtype=torch.bool), N, n_step=1, discount=1.0)
     obs = torch.randn(1, 2, generator=g)
@@ -211,7 +211,7 @@ def test_a_discrete_action_is_the_greatest_number() -> None:
 
 
 def test_learns_noise_end_and_effect_of_actions() -> None:
-    """Changes .5 a and 2 with noise .1: means within .1, noise within a factor 2, no end foreseen."""
+    """Changes 0.5 a and 2 with noise 0.1: means within 0.1, noise within a factor 2, no end foreseen."""
     dynamics, replay = make(), memory(300)
     for group in dynamics.learners[0].optimizer.param_groups:
         group["lr"] = 4e-3

@@ -30,7 +30,7 @@ def searched(planner: Planner, score, plan: Plan | None = None, E: int = 2, seed
 
 @pytest.mark.parametrize("name", PLANNERS)
 def test_finds_the_best_sequence(name: str) -> None:
-    """Squared distance over 8 numbers: at most .15, .9 for shooting, where a random sequence has 5 or so."""
+    """Squared distance over 8 numbers: at most 0.15, 0.9 for shooting, where a random sequence has 5 or so."""
     value = near(searched(PLANNERS[name], near).best[:, None])
     assert (value > (-0.9 if name == "shooting" else -0.15)).all()
 
@@ -102,15 +102,15 @@ def test_top_are_the_best_in_order() -> None:
     assert top(x, value, 5).flatten().tolist() == [2, 3, 0, 2, 2]
 
 
-@pytest.mark.parametrize("colour", [0.0, 1.0, 2.0])
-def test_noise_has_its_colour(colour: float) -> None:
-    """Variance 1 at every step, and power that falls as 1 / f^colour: exactly, by the matrix that makes it."""
+@pytest.mark.parametrize("color", [0.0, 1.0, 2.0])
+def test_noise_has_its_color(color: float) -> None:
+    """Variance 1 at every step, and power that falls as 1 / f^color: exactly, by the matrix that makes it."""
     H = 16
-    matrix = colours(H, colour)
+    matrix = colours(H, color)
     assert torch.allclose(matrix.square().sum(0), torch.ones(H, dtype=torch.float64))
     power = torch.fft.rfft(matrix[0]).abs().square()[1:]
     f = torch.fft.rfftfreq(H, dtype=torch.float64)[1:]
-    assert torch.allclose(power * f**colour, (power * f**colour)[0])
+    assert torch.allclose(power * f**color, (power * f**color)[0])
 
 
 @pytest.mark.parametrize("make", [CEM, ImprovedCEM])

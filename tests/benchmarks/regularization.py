@@ -1,10 +1,10 @@
-"""What being Bayesian does for 50 noisy points: `python tests/benchmarks/regularisation.py`.
+"""What being Bayesian does for 50 noisy points: `python tests/benchmarks/regularization.py`.
 
-    y = sin(2 x_0) + x_1 / 2 + N(0, .3^2),    x ~ Normal(0, I_2)
+    y = sin(2 x_0) + x_1 / 2 + N(0, 0.3^2),    x ~ Normal(0, I_2)
 
 The same network, MLP 2-64-64-1, is taught the same points for 1,000 updates: by maximum likelihood (`point`), stopped
 early by 10 of them that are held out, and as every posterior; noise known, then learned by some. RMSE of the mean
-against the true function, and negative log-likelihood of noisy targets in nats, .215 for the function itself, on 1,000
+against the true function, and negative log-likelihood of noisy targets in nats, 0.215 for the function itself, on 1,000
 new points; mean and standard deviation over seeds 100-109. Words are names of posteriors, to run these alone.
 """
 
@@ -45,7 +45,7 @@ POSTERIORS: dict[str, Callable] = {  # targets have size 1, and so have prior fu
     "ensemble": partial(Ensemble, prior_scale=1.0, optimizer=ADAM),
     "hypermodel": partial(Hypermodel, prior_scale=1.0, optimizer=ADAM),
     "mean_field": partial(MeanField, optimizer=ADAM),
-    "mean_field, T = .1": partial(MeanField, temperature=0.1, optimizer=ADAM),
+    "mean_field, T = 0.1": partial(MeanField, temperature=0.1, optimizer=ADAM),
     "low_rank": partial(LowRank, optimizer=ADAM),
     "full_rank": partial(FullRank, optimizer=ADAM),
     "last_layer": partial(LastLayer, optimizer=ADAM),
