@@ -41,8 +41,8 @@ class ReturnCalibration(nn.Module):
         self.register_buffer("quantiles", torch.full((19, num_envs), torch.nan))
         self.register_buffer("noise", torch.zeros(()))  # variance of the return around the value
         self.register_buffer("pits", torch.full((window,), torch.nan))
-        self.register_buffer("squares", torch.full((2, window), torch.nan))  # of the errors, and as predicted
-        self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))  # scored, left out
+        self.register_buffer("squares", torch.full((2, window), torch.nan))  # squared errors, observed and predicted
+        self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))  # episodes that were scored and that were not
 
     def predict(self, env: Tensor, draws: Tensor) -> None:
         """Store the predictions of episodes that begin: value draws [n, k] in environments env [k]."""

@@ -217,9 +217,9 @@ class Hypermodel(WeightSpace):
 
 
 class LinearHypermodel(Hypermodel):
-    """A hypermodel without noise and without a KL: f is linear in its index, and m, L and phi are point estimates.
+    """The linear hypermodel: the head is m + L xi, with point estimates of m, L and phi; the index is z = xi, [n, M].
 
-    It is `Hypermodel` with d = 0 and T = 0 (Dwaracherla et al., 2020).
+    It is `Hypermodel` with d = 0 and T = 0 (Dwaracherla et al., Hypermodels for Exploration, 2020).
 
     Arguments:
         network: a network with A outputs.

@@ -173,7 +173,7 @@ class LastLayer(WeightSpace):
 
     @torch.no_grad()
     def refresh(self, batches: Sequence[Batch]) -> None:
-        """Exact moments of all the data under the features as they are."""
+        """Compute the exact moments of all the data with the present features."""
         total = sum(len(batch.x) for batch in batches)
         for old in self.statistics:
             old.zero_()

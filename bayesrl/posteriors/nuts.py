@@ -25,7 +25,7 @@ from bayesrl.posteriors.base import Posterior
 from bayesrl.posteriors.data import check
 from bayesrl.priors import FanIn, Prior
 
-LARGEST = 10_000  # weights, and observations
+LARGEST = 10_000  # limit of the numbers of weights and of observations
 
 
 class NUTS(Posterior):
