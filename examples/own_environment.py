@@ -61,10 +61,12 @@ def main() -> None:
         obs, _, terminated, truncated, _ = env.step(int(action))
         if terminated or truncated:
             obs, _ = env.reset()
+            policy.reset()
     limit = np.quantile(uncertainties, 0.95)
 
     handed_over, total = 0, 0.0
     obs, _ = env.reset(seed=1)
+    policy.reset()
     terminated = truncated = False
     while not (terminated or truncated):
         action, uncertainty = policy(obs)

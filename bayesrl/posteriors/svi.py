@@ -46,7 +46,7 @@ class IndexedNormal(dist.Normal):
         return self.loc + self.scale * self.noise
 
 
-def elbo(model: Callable, guide: Callable, *args) -> tuple[Tensor, dict[str, Tensor]]:
+def elbo(model: Callable, guide: Callable, *args: Any) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the evidence lower bound with analytic KL, and its terms: ELBO = -nll - kl (Kingma & Welling, 2014).
 
     It is minus `pyro.infer.TraceMeanField_ELBO().differentiable_loss` for a guide with a closed-form KL at every site.
