@@ -22,12 +22,13 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if any(arg in ("-h", "--help") for arg in argv):
-        from bayesrl.experiment import config
+        from bayesrl.experiment.config import ConfigError
+        from bayesrl.experiment.help import help_text
 
         words = [arg for arg in argv if not arg.startswith("-")]
         try:
-            print(f"{__doc__.strip()}\n\n{config.explain(words)}")
-        except config.ConfigError as error:
+            print(f"{__doc__.strip()}\n\n{help_text(words)}")
+        except ConfigError as error:
             print("\n".join(f"error: {problem}" for problem in str(error).splitlines()), file=sys.stderr)
             return 2
         return 0

@@ -9,6 +9,7 @@ import pytest
 from bayesrl.check import main
 from bayesrl.envs import EnvError, make, single
 from bayesrl.experiment import config
+from bayesrl.experiment.help import help_text
 
 MODULE = """
 import random
@@ -135,7 +136,7 @@ def test_an_installed_package_is_trained_in_by_id_and_by_option(walks: Path) -> 
     envs, _ = make("walks/Walk-v0", 1)
     envs.close()
     assert config.load(["env=stroll"]).env.kwargs == {"pay": 3.0}
-    assert "stroll" in config.explain()
+    assert "stroll" in help_text()
 
 
 def test_a_package_that_cannot_be_imported_harms_only_its_own(walks: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # From the ground up: a package imports from itself and from what stands before it.
 ORDER = (
-    "version", "envs", "optim", "compilation", "networks", "likelihoods", "priors", "posteriors", "rl", "metrics",
-    "plotting", "world_models", "agents", "deployment", "training", "experiment", "reporting", "testing", "api",
+    "version", "annotations", "envs", "optim", "compilation", "networks", "likelihoods", "priors", "posteriors", "rl",
+    "metrics", "plotting", "world_models", "agents", "deployment", "training", "experiment", "reporting", "testing",
+    "api",
 )  # fmt: skip
 COMMANDS = ("train", "evaluate", "explain", "report", "watch", "export", "check", "new")
 HYDRA = ("experiment", "reporting", *COMMANDS)  # what knows Hydra and OmegaConf

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bayesrl.experiment import build
-from bayesrl.experiment import config as cfg
 from bayesrl.experiment.config import ConfigError
+from bayesrl.experiment.settings import MAX_SEED
 
 
 def command(argv: list[str], function: Callable[[list[str]], int]) -> int:
@@ -66,6 +66,6 @@ def words_of(argv: list[str], options: dict[str, str]) -> dict[str, str]:
 def whole_numbers(words: dict[str, str], **least: int) -> list[int]:
     """Whole numbers among the words, each with the least that makes sense."""
     for key, low in least.items():
-        if not words[key].isdecimal() or not low <= int(words[key]) <= cfg.MOST["seed"]:
-            raise ConfigError([f"got {key}={words[key]}, wanted an integer from {low} to {cfg.MOST['seed']}"])
+        if not words[key].isdecimal() or not low <= int(words[key]) <= MAX_SEED:
+            raise ConfigError([f"got {key}={words[key]}, wanted an integer from {low} to {MAX_SEED}"])
     return [int(words[key]) for key in least]

@@ -9,71 +9,33 @@ import contextlib
 import importlib
 import importlib.util
 import math
-import re
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bayesrl.experiment.signatures import fits, problems_of, spell, unknown
+from bayesrl.experiment import signatures
+from bayesrl.experiment.settings import SETTINGS, SOLVE, defaults
+from bayesrl.experiment.signatures import fits, out_of_bounds, problems_of, spell, unknown
 
 # Groups that say what to build.
 COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "target_update", "planner", "imagination")
 WORLD = ("network", "likelihood", "posterior")  # what an imagination is made of, beside its own settings
+SUPPLIED = ("spec", "categories", "size", *COMPONENTS)  # arguments of components that no configuration gives
 OPEN = ("env.kwargs",)  # dictionaries that take any key
 RESUMABLE = ("steps", "device", "threads", "stop.", "log.", "workers.timeout", "workers.restarts", "callbacks")
-
-# What each plain setting must be: a type and the least value that makes sense.
-SETTINGS: dict[str, tuple[Any, float | None]] = {
-    "steps": (int, 1),
-    "seed": (int, 0),
-    "device": (str, None),
-    "threads": (int, 1),
-    "capture": (bool | typing.Literal["auto", "update"], None),
-    "run_dir": (str | None, None),
-    "resume": (str | None, None),
-    "replay_ratio": (float, 0),
-    "prior_scale": (float, 0),
-    "workers.timeout": (float | None, 0.1),
-    "workers.restarts": (int, 0),
-    "workers.overlap": (typing.Literal["auto", True, False], None),
-    "log.every": (int, 1),
-    "log.draw": (int, 0),
-    "checkpoint.every": (int, 1),
-    "checkpoint.keep": (int, 1),
-    "eval.every": (int, 0),
-    "eval.episodes": (int, 1),
-    "eval.final_episodes": (int, 1),
-    "callbacks": (list | None, None),
-    "stop.seconds": (float | None, 0),
-    "stop.return": (float | None, None),
-    "env.id": (str, None),
-    "env.num_envs": (int, 1),
-    "env.kwargs": (dict, None),
-    "env.imports": (list[str], None),
-    "env.wrappers": (list, None),
-    "env.vectorization": (typing.Literal["auto", "native", "sync", "async", "device"], None),
-}
-SOLVE: dict[str, tuple[Any, float | None]] = {
-    "solve.every": (int, 1),
-    "solve.episodes": (int, 1),
-    "solve.threshold": (float, None),
-    "solve.max_episodes": (int, 1),
-}  # where given
-
-MOST = {"seed": 2**32 - 1}
 
 Check = Callable[[DictConfig], Iterable[str]]  # problems of a configuration
 
@@ -90,10 +52,13 @@ def hydra_session() -> Iterator[None]:
     """Let Hydra compose from the package's own files; an application's own session is set aside and put back."""
     instances: dict[type, Any] = Singleton._instances
     outer = {kind: instances.pop(kind, None) for kind in (GlobalHydra, VersionBase)}
+    store = ConfigStore.instance()
+    store.store("bayesrl_settings", defaults())  # which train.yaml names among its defaults
     try:
         with initialize_config_module("bayesrl.configs", version_base="1.3"):
             yield
     finally:
+        store.repo.pop("bayesrl_settings.yaml", None)
         for kind, instance in outer.items():
             instances.pop(kind, None)
             if instance is not None:
@@ -121,7 +86,7 @@ def load(
     problems: list[str] = []
     parsed = [parse(text, problems) for text in overrides]
     with hydra_session():
-        search = _search(config_dirs)
+        search = search_path(config_dirs)
         options = groups(config_dirs)
         choices: list[str] = []
         values: list[Override] = []
@@ -134,7 +99,7 @@ def load(
             else:
                 problems.append(unknown(f"{key}={value}", f"an option of {key}", str(value), options[key]))
         try:
-            base = _replaced(compose("train", [*search, *choices]), nodes)
+            base = complete(_replaced(compose("train", [*search, *choices]), nodes))
             inside = tuple(f"{key}." for key in nodes or ())
             later = [override for override in values if override.key_or_group.startswith(inside)]
             values = [override for override in values if override not in later]
@@ -142,6 +107,7 @@ def load(
             config = _replaced(compose("train", [*search, *choices, *good]), nodes)
             for override in later:
                 OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+            config = complete(config)
             problems += check(config, checks)
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(f"got a configuration that does not compose: {str(error).splitlines()[0]}")
@@ -190,18 +156,15 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     problems = []
     solve = config.get("solve") or {}
     wanted = SETTINGS | {key: rule for key, rule in SOLVE.items() if key.removeprefix("solve.") in solve}
-    for key, (kind, least) in wanted.items():
+    for key, setting in wanted.items():
         value = OmegaConf.select(config, key)
         plain: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        number = isinstance(plain, int | float)
-        if not fits(plain, kind):
-            problems.append(f"got {key}={plain}, wanted {spell(kind)}")
-        elif number and not math.isfinite(plain):
+        if not fits(plain, setting.annotation):
+            problems.append(f"got {key}={plain}, wanted {spell(setting.annotation)}")
+        elif isinstance(plain, int | float) and not math.isfinite(plain):
             problems.append(f"got {key}={plain}, wanted a finite number")
-        elif number and least is not None and plain < least:
-            problems.append(f"got {key}={plain}, wanted at least {least}")
-        elif number and plain > MOST.get(key, math.inf):
-            problems.append(f"got {key}={plain}, wanted at most {MOST[key]}")
+        elif bound := out_of_bounds(plain, setting.annotation):
+            problems.append(f"got {key}={plain}, wanted {bound}")
     known = ("solve", *wanted, *(f"{name}." for name in (*OPEN, *COMPONENTS)))
     for key, value in flat(config).items():
         if key not in known and not key.startswith(tuple(k for k in known if k.endswith("."))):
@@ -227,6 +190,45 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
         problem for i, node in enumerate(callbacks(config)) for problem in _check_callback(node, f"callbacks[{i}]")
     ]
     return problems or [problem for further in checks for problem in further(config)]
+
+
+def complete(config: DictConfig) -> DictConfig:
+    """Return a configuration whose components say every setting: what it leaves out, their constructors declare."""
+    OmegaConf.set_struct(config, False)
+    for name in COMPONENTS:
+        node = config.get(name)
+        if OmegaConf.is_dict(node):
+            for part in WORLD if name == "imagination" else ():
+                if OmegaConf.is_dict(node.get(part)):
+                    node[part] = completed(OmegaConf.to_container(node[part]))
+            config[name] = completed(OmegaConf.to_container(node))
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def completed(node: Any) -> Any:
+    """Return a `_target_` with the defaults of its constructor under what it says, and so for those inside it."""
+    if isinstance(node, list):
+        return [completed(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    try:
+        target = get_object(node["_target_"]) if isinstance(node.get("_target_"), str) else None
+        declared = {} if target is None or foreign(target) else signatures.defaults(target, SUPPLIED)
+    except Exception:  # `check` says what is wrong with it
+        declared = {}
+    for key, value in node.items():
+        default = declared.get(key)
+        if isinstance(value, dict) and isinstance(default, dict) and "_target_" in default:
+            inherited = {"_partial_": True} if "_target_" in value else default
+            value = inherited | value
+        declared[key] = value
+    return {key: completed(value) for key, value in declared.items()}
+
+
+def foreign(target: Any) -> bool:
+    """Return whether a target is of torch or Gymnasium; their settings are listed only where they are set."""
+    return str(getattr(target, "__module__", "")).partition(".")[0] in ("torch", "gymnasium")
 
 
 def own(imagination: DictConfig) -> DictConfig:
@@ -261,38 +263,6 @@ def parse(text: str, problems: list[str]) -> Override | None:
     return override
 
 
-def explain(overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> str:
-    """The groups with their options, and every setting with its value and what the files say of it.
-
-    Arguments:
-        overrides: such as `posterior=ensemble`, whose settings are then the ones shown.
-        config_dirs: directories searched beside the package's own configurations.
-
-    Raises:
-        ConfigError: an override that is wrong.
-    """
-    config = load(overrides, config_dirs) if overrides else None  # checked, which takes longer
-    with hydra_session():
-        options = groups(config_dirs)
-        choices = [word for word in overrides if word.partition("=")[0] in options]
-        made = compose("train", [*_search(config_dirs), *choices], return_hydra_config=True)
-        config = config or compose("train")
-    root = resources.files("bayesrl.configs")
-    notes = _notes((root / "train.yaml").read_text())
-    lines = ["Groups (* is what the settings below are of)"]
-    for group, names in options.items():
-        chosen = made.hydra.runtime.choices.get(group)
-        lines.append(f"    {group:12} " + "  ".join(f"{name}{'*' * (name == chosen)}" for name in names))
-        if (file := root / group / f"{chosen}.yaml").is_file():
-            notes |= {f"{group}.{key}": note for key, note in _notes(file.read_text()).items()}
-    lines += ["", "Settings" if overrides else "Settings and their defaults"]
-    for key, value in flat(config).items():
-        if "_target_" not in key and "_partial_" not in key:
-            shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-            lines.append(f"    {f'{key}={shown}':40} {notes.get(key, '')}".rstrip())
-    return "\n".join(lines)
-
-
 def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
     """The options of each group, inside an initialised Hydra."""
     loader = GlobalHydra.instance().config_loader()
@@ -303,9 +273,14 @@ def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
     return out
 
 
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as nested dictionaries."""
+    return dict(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+
 def flat(config: DictConfig) -> dict[str, Any]:
-    """Every leaf by its dotted name."""
-    return leaves(OmegaConf.to_container(config, resolve=True))
+    """Return every leaf by its dotted name."""
+    return leaves(plain(config))
 
 
 def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -338,7 +313,8 @@ def settings(config: DictConfig) -> dict[str, bool | float | str]:
     return {key: out[key] for key in dict.fromkeys([*first, *out])}
 
 
-def _search(config_dirs: Sequence[str]) -> list[str]:
+def search_path(config_dirs: Sequence[str]) -> list[str]:
+    """Return the override by which Hydra also looks into these directories and those of installed packages."""
     places = ",".join(f"'file://{place.resolve()}'" for place in [*map(Path, config_dirs), *packaged()])
     return [f"hydra.searchpath=[{places}]"] if places else []
 
@@ -351,25 +327,14 @@ def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]]
     node = OmegaConf.select(base, parent) if parent else base
     if override.is_delete() or key in OPEN or any(key.startswith(f"{name}.") for name in OPEN):
         return text if override.is_delete() else f"++{plain}"
+    if key in SOLVE or key.split(".")[0] in COMPONENTS:
+        return text if override.is_delete() else f"++{plain}"  # `check` compares it with what can be built
     if OmegaConf.is_dict(node) and leaf in node:
         return plain
-    if key in SOLVE or key.split(".")[0] in COMPONENTS:
-        return f"++{plain}"  # `check` compares it with what can be built
     inside = parent and OmegaConf.is_dict(node)
     names = [str(k) for k in node] if inside else [*SETTINGS, *options]  # type: ignore[union-attr]
     problems.append(unknown(text, f"a key of {parent}" if inside else "a setting", leaf if inside else key, names))
     return None
-
-
-def _notes(text: str) -> dict[str, str]:
-    """The comments of a YAML file by the dotted name of their key."""
-    out: dict[str, str] = {}
-    path: list[str] = []
-    for indent, key, rest in re.findall(r"^( *)(\w+):(.*)$", text, re.M):
-        path = [*path[: len(indent) // 2], key]
-        if note := rest.partition(" # ")[2].strip():
-            out[".".join(path)] = note
-    return out
 
 
 def _check_wrapper(node: Any, where: str) -> list[str]:

@@ -8,12 +8,15 @@ import functools
 import importlib
 import inspect
 import logging
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.utils import get_object
+
+from bayesrl.annotations import Ge, Le
 
 
 def problems_of(node: Any, where: str) -> list[str]:
@@ -30,26 +33,24 @@ def problems_of(node: Any, where: str) -> list[str]:
         logging.disable(logged)
     if not callable(target):
         return [f"got {where}._target_={node['_target_']}, which is {target!r}, wanted a class or a function"]
-    parameters = inspect.signature(target).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError:
-        hints = {}
+    taken = inspect.signature(target).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    hints = annotations(target)
     problems = []
     for key, value in node.items():
         if key.startswith("_"):
             continue
-        if key not in parameters and not takes_any:
-            problems.append(unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(parameters)))
+        if key not in taken and not takes_any:
+            problems.append(unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(taken)))
         elif isinstance(value, dict) and "_target_" in value:
             place = f"{where}.{key}"
             problems += problems_of(value, place) or _kind(value, place, hints.get(key)) or _whole(value, place)
-        elif value is None and key in parameters and parameters[key].default is None:
+        elif value is None and key in taken and taken[key].default is None:
             continue
         elif not fits(value, hints.get(key, Any)):
             problems.append(f"got {where}.{key}={value!r}, wanted {spell(hints[key])}")
+        elif bound := out_of_bounds(value, hints.get(key, Any)):
+            problems.append(f"got {where}.{key}={value!r}, wanted {bound}")
         elif isinstance(value, list):
             problems += [each for i, item in enumerate(value) for each in problems_of(item, f"{where}.{key}[{i}]")]
     return problems
@@ -57,7 +58,8 @@ def problems_of(node: Any, where: str) -> list[str]:
 
 def _kind(node: dict, where: str, wanted: Any) -> list[str]:
     """Whether what is to be built is of the class that is wanted, where a class or one of several is."""
-    target, kinds = get_object(node["_target_"]), typing.get_args(wanted) or (wanted,)
+    target, wanted = get_object(node["_target_"]), _plain(wanted)
+    kinds = typing.get_args(wanted) or (wanted,)
     kinds = tuple(kind for kind in kinds if kind is not type(None))
     plain = all(inspect.isclass(kind) and not getattr(kind, "_is_protocol", False) for kind in kinds)
     if node.get("_partial_") or not (plain and inspect.isclass(target)) or issubclass(target, kinds):
@@ -69,8 +71,8 @@ def _kind(node: dict, where: str, wanted: Any) -> list[str]:
 def _whole(node: dict, where: str) -> list[str]:
     """Whether what is to be called now has all that it needs, or is to be called later."""
     target = get_object(node["_target_"])
-    parameters = inspect.signature(target).parameters.values()
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    found = inspect.signature(target).parameters.values()
+    needed = [p.name for p in found if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     lacking = [name for name in needed if name not in node]
     if node.get("_partial_") or not lacking or "_args_" in node:
         return []
@@ -91,19 +93,97 @@ def _missing(path: str, where: str) -> str:
 
 
 def only_accepted(target: str | Callable, parts: dict[str, Any]) -> dict[str, Any]:
-    """Return what the target takes of `parts`; where its `__init__` ends in **others, what its bases take too."""
-    found = get_object(target) if isinstance(target, str) else target
-    names: set[str] = set()
-    for one in inspect.getmro(found) if inspect.isclass(found) else (functools.partial(found),):
-        parameters = inspect.signature(one).parameters
-        names |= parameters.keys()
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            break
+    """Return what the target takes of `parts`."""
+    names = parameters(get_object(target) if isinstance(target, str) else target)
     return {name: part for name, part in parts.items() if name in names}
+
+
+def parameters(target: Callable) -> dict[str, inspect.Parameter]:
+    """Return what a target takes, by name; a class whose `__init__` ends in **others takes also what its bases take."""
+    out: dict[str, inspect.Parameter] = {}
+    for each in inspect.getmro(target) if inspect.isclass(target) else (target,):
+        found = inspect.signature(each).parameters
+        out = dict(found) | out
+        if not any(p.kind is p.VAR_KEYWORD for p in found.values()):
+            break
+    return out
+
+
+def annotations(target: Callable) -> dict[str, Any]:
+    """Return the types of a target's parameters, bounds included; nothing where a name in them cannot be resolved."""
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except NameError:
+        return {}
+
+
+def defaults(target: Callable, supplied: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the defaults of a target as a configuration says them: plain values, and functions as `_target_`s.
+
+    Arguments:
+        target: a class or a function.
+        supplied: names of parameters that no configuration gives.
+    """
+    hints, out = annotations(target), {}
+    for name, parameter in parameters(target).items():
+        default, wanted = parameter.default, hints.get(name, Any)
+        if name in supplied or default is parameter.empty:
+            continue
+        if isinstance(default, bool | int | float | str) or (default is None and _configurable(wanted)):
+            out[name] = default
+        elif isinstance(default, list | tuple | dict):
+            out[name] = _listed(default)
+        elif callable(default) and collections.abc.Callable in (typing.get_origin(_plain(wanted)), _plain(wanted)):
+            function = default.func if isinstance(default, functools.partial) else default
+            keywords = _listed(default.keywords) if isinstance(default, functools.partial) else {}
+            path = f"{function.__module__}.{function.__qualname__}"
+            out[name] = {"_target_": path, "_partial_": True, **keywords}
+    return out
+
+
+def documentation(target: Callable) -> dict[str, str]:
+    """Return what the docstring of a target says of each argument, by name."""
+    out: dict[str, str] = {}
+    for each in reversed(inspect.getmro(target)) if inspect.isclass(target) else (target,):
+        section = (inspect.getdoc(each) or "").partition("Arguments:\n")[2].partition("\n\n")[0]
+        for names, about in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.M):
+            out |= dict.fromkeys(names.split(", "), " ".join(about.split()))
+    return out
+
+
+def out_of_bounds(value: Any, wanted: Any) -> str:
+    """Return which bound of an annotation a number breaks, in words; nothing where it breaks none."""
+    if typing.get_origin(wanted) is not Annotated or not isinstance(value, int | float) or isinstance(value, bool):
+        return ""
+    bounds = (note for note in wanted.__metadata__ if isinstance(note, Ge | Le))
+    return next((words for bound in bounds if (words := bound.violation(value))), "")
+
+
+def _plain(wanted: Any) -> Any:
+    """Return a type without its bounds."""
+    return typing.get_args(wanted)[0] if typing.get_origin(wanted) is Annotated else wanted
+
+
+def _configurable(wanted: Any) -> bool:
+    """Return whether a plain value or a function, and no object, is wanted beside None."""
+    wanted = _plain(wanted)
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return all(_configurable(arg) for arg in typing.get_args(wanted))
+    return wanted in (bool, int, float, str, list, tuple, dict, type(None)) or typing.get_origin(wanted) in (
+        typing.Literal, list, tuple, dict, collections.abc.Sequence, collections.abc.Callable,
+    )  # fmt: skip
+
+
+def _listed(node: Any) -> Any:
+    """Return nested containers with lists in place of tuples."""
+    if isinstance(node, dict):
+        return {key: _listed(value) for key, value in node.items()}
+    return [_listed(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def fits(value: Any, wanted: Any) -> bool:
     """Whether a value is of the wanted type; an int is a float, a bool neither, and a _target_ makes what is built."""
+    wanted = _plain(wanted)
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted in (Any, inspect.Parameter.empty):
         return True
@@ -127,7 +207,8 @@ def _built(wanted: Any) -> bool:
 
 
 def spell(wanted: Any) -> str:
-    """A type in a user's words."""
+    """Return a type in a user's words."""
+    wanted = _plain(wanted)
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(spell(arg) for arg in args)

@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import yaml
 from numpy.typing import NDArray
 
 from bayesrl.experiment import legacy
-from bayesrl.experiment.config import COMPONENTS, SETTINGS, leaves
+from bayesrl.experiment.config import COMPONENTS, leaves
+from bayesrl.experiment.settings import defaults
 
 # What does not change what a run finds, or is what runs of one group differ by.
 ASIDE = (
@@ -115,8 +115,7 @@ def read(path: Path, tags: Sequence[str]) -> RunRecord:
 @functools.cache
 def _defaults() -> dict[str, Any]:
     """Settings that a run of an earlier version may not mention yet."""
-    text = (resources.files("bayesrl.configs") / "train.yaml").read_text()
-    return {key: value for key, value in leaves(yaml.load(text, LOADER)).items() if key in SETTINGS}
+    return leaves(defaults())
 
 
 def running(path: Path) -> bool:

@@ -39,7 +39,11 @@ def max_q(online: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 class Polyak(nn.Module):
-    """target <- target + tau (online - target) after every update (Lillicrap et al., 2016)."""
+    """Update target <- target + tau (online - target) after every update of the learner (Lillicrap et al., 2016).
+
+    Arguments:
+        tau: share of the way that the target goes, in (0, 1].
+    """
 
     def __init__(self, tau: float = 0.01) -> None:
         super().__init__()
@@ -53,7 +57,11 @@ class Polyak(nn.Module):
 
 
 class Periodic(nn.Module):
-    """target <- online every `period` updates (Mnih et al., 2015)."""
+    """Copy the learner's parameters into the target every `period` updates (Mnih et al., 2015).
+
+    Arguments:
+        period: updates of the learner between two copies.
+    """
 
     count: Tensor
 

@@ -1,16 +1,23 @@
 """A configuration is checked as a whole: every problem at once, with the options that exist."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 
+from bayesrl.annotations import Ge, Le
 from bayesrl.experiment import config
 from bayesrl.experiment.config import ConfigError, load, resumed
-from bayesrl.experiment.signatures import fits, problems_of, spell
+from bayesrl.experiment.help import help_text
+from bayesrl.experiment.settings import SETTINGS, defaults
+from bayesrl.experiment.signatures import documentation, fits, problems_of, spell
 from bayesrl.world_models.propagation import TSinf
 
 
@@ -151,7 +158,7 @@ def test_the_experiment_is_sound_with_every_posterior(posterior: str) -> None:
 
 
 def test_help_tells_every_option_and_setting() -> None:
-    told = config.explain()
+    told = help_text()
     assert "hypermodel*" in told and "deep_sea" in told
     for key in ("steps=20000", "agent.discount=", "posterior.optimizer.lr=", "env.kwargs={}", "stop.return=null"):
         assert key in told
@@ -159,12 +166,12 @@ def test_help_tells_every_option_and_setting() -> None:
 
 
 def test_help_tells_the_settings_of_what_is_chosen() -> None:
-    told = config.explain(["posterior=point", "env.kwargs.size=20"])
+    told = help_text(["posterior=point", "env.kwargs.size=20"])
     for word in ("point*", "epsilon_greedy*", "exploration.decay=5000", "env.kwargs.size=20"):
         assert word in told
     assert "hypermodel*" not in told and "posterior.index_dim" not in told
     with pytest.raises(ConfigError, match="did you mean ensemble"):
-        config.explain(["posterior=ensembl"])
+        help_text(["posterior=ensembl"])
 
 
 def test_types_in_words() -> None:
@@ -213,3 +220,122 @@ def test_what_must_be_built_is_asked_for_by_its_target(monkeypatch: pytest.Monke
         "got agent.how='f', wanted a function, {_target_: module.name, _partial_: true} or null",
         f"got agent.other=1, wanted {one}",
     ]
+
+
+# --- a setting is declared once --------------------------------------------------------------------------------------
+
+FILES = sorted(path for path in (resources.files("bayesrl.configs")).glob("*/*.yaml"))  # type: ignore[attr-defined]
+
+
+def inherited(path: Path) -> dict:
+    """What a file adds to, of the same group."""
+    out: dict = {}
+    for name in yaml.safe_load(path.read_text()).get("defaults", []):
+        file = path.with_name(f"{name}.yaml") if isinstance(name, str) else path.parent
+        if file.is_file():
+            own = {key: value for key, value in yaml.safe_load(file.read_text()).items() if key != "defaults"}
+            out |= inherited(file) | own
+    return out
+
+
+def repeated(node: dict, under: dict, where: str) -> list[str]:
+    """Values of a node that its `_target_` declares as defaults; `under` is what the node is put over."""
+    target = node.get("_target_", under.get("_target_"))
+    declared = {} if target is None else config.completed({"_target_": target})
+    out = []
+    for key, value in node.items():
+        if key in ("_target_", "_partial_"):
+            continue
+        if key not in under and key in declared and config.completed(value) == declared[key]:
+            out.append(f"{where}.{key}={value}")
+        elif isinstance(value, dict):
+            chosen = declared.get(key) if isinstance(declared.get(key), dict) and "_target_" not in value else {}
+            below = {"_target_": chosen["_target_"]} if chosen else {}
+            out += repeated(value | below, {}, f"{where}.{key}")
+    return out
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_file_repeats_a_default(path: Path) -> None:
+    tree = yaml.safe_load(path.read_text())
+    tree.pop("defaults", None)
+    if path.parent.name in config.COMPONENTS:
+        assert repeated(tree, inherited(path), path.stem) == []
+    settings = {"env": tree} if path.parent.name == "env" else tree if path.parent.name == "experiment" else {}
+    base = config.leaves(defaults())
+    own = [key for key, value in config.leaves(settings).items() if key in base and base[key] == value]
+    assert own == []
+
+
+def test_a_default_that_is_written_again_is_found() -> None:
+    node = {"_target_": "bayesrl.posteriors.Ensemble", "members": 10, "mask": 0.4, "optimizer": {"lr": 0.0005}}
+    assert repeated(node, {}, "x") == ["x.members=10"]
+    optimizer = {"_target_": "bayesrl.optim.Adam", "_partial_": True, "lr": 0.0005}
+    assert repeated(node | {"optimizer": optimizer}, {}, "x")[1:] == [f"x.optimizer={optimizer}"]
+
+
+def test_train_yaml_holds_choices_alone() -> None:
+    assert list(yaml.safe_load((resources.files("bayesrl.configs") / "train.yaml").read_text())) == ["defaults"]
+
+
+def test_what_files_leave_out_is_said_by_the_constructors() -> None:
+    """So that a stored configuration is whole, and a later version's defaults do not change it."""
+    c = load(["agent.discount=0.5", "posterior.optimizer.lr=0.01"])
+    assert c.agent == {
+        "_target_": "bayesrl.agents.bayes_dqn.BayesDQN",
+        "value": {"_target_": "bayesrl.rl.td.double_q", "_partial_": True},
+        "discount": 0.5,
+        "n_step": 2,
+        "batch_size": 128,
+        "capacity": 100_000,
+        "learning_starts": 500,
+    }
+    adam = {"_target_": "bayesrl.optim.Adam", "_partial_": True, "lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8}
+    assert c.posterior.optimizer == adam
+
+
+def test_another_target_has_its_own_defaults() -> None:
+    c = load(["posterior=sghmc"])
+    optimizer = {"_target_": "bayesrl.posteriors.sgmcmc.SGHMC", "_partial_": True, "lr": 1e-5, "friction": 0.1}
+    assert c.posterior.optimizer == optimizer
+
+
+def test_composing_leaves_hydra_s_store_of_configurations_as_it_was() -> None:
+    before = set(ConfigStore.instance().repo)
+    load([])
+    assert set(ConfigStore.instance().repo) == before
+
+
+@pytest.mark.parametrize("words", [[], ["agent=psrl", "env=pendulum"], ["agent=bayes_ac", "imagination=worlds"]])
+def test_help_has_a_sentence_for_every_setting(words: list[str]) -> None:
+    rows = help_text(words).partition("Settings")[2].splitlines()[1:]
+    lacking = [row for row in rows if re.fullmatch(r"\s+\S+=(\[.*\]|\S*)", row) and "env.kwargs." not in row]
+    assert len(rows) > 40 and lacking == []
+
+
+class Bounded:
+    """Takes numbers within bounds.
+
+    Arguments:
+        rate: between 0 and 1,
+            both included.
+    """
+
+    def __init__(self, rate: Annotated[float, Ge(0), Le(1)] = 0.5, count: Annotated[int, Ge(1)] = 1): ...
+
+
+def test_bounds_of_a_constructor_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bounded", SimpleNamespace(Bounded=Bounded))
+    node = {"_target_": "bounded.Bounded"}
+    assert problems_of(node | {"rate": 1, "count": 1}, "agent") == []
+    assert problems_of(node | {"rate": 1.5, "count": 0}, "agent") == [
+        "got agent.rate=1.5, wanted at most 1",
+        "got agent.count=0, wanted at least 1",
+    ]
+    assert problems_of(node | {"rate": "a"}, "agent") == ["got agent.rate='a', wanted a number"]
+    assert documentation(Bounded) == {"rate": "between 0 and 1, both included."}
+
+
+def test_every_setting_has_a_type_that_its_default_fits() -> None:
+    for key, value in config.leaves(defaults()).items():
+        assert key == "solve" or fits(value, SETTINGS[key].annotation), key
