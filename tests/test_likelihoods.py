@@ -154,14 +154,14 @@ def test_histogram_is_the_cross_entropy() -> None:
 
 
 def smoothed(likelihood: Histogram, y: Tensor) -> Tensor:
-    """The bin probabilities that a target is spread over, [B, bins]: the gradient by the log-probabilities."""
+    """Return the bin probabilities of a target, [B, bins]: the gradient with respect to the log-probabilities."""
     log_p = torch.zeros(len(y), likelihood.size, dtype=y.dtype, requires_grad=True)
     score = HistogramDistribution(log_p, likelihood.edges, likelihood.sigma).log_prob(y)
     return torch.autograd.grad(score.sum(), log_p)[0]
 
 
 def test_histogram_recovers_the_mean() -> None:
-    """The spread target's mean is the target to 1e-4 of a bin, 4 bins or more inside the support."""
+    """The mean of the smoothed target is the target to 1e-4 of a bin, 4 bins or more inside the support."""
     likelihood = Histogram(-3.0, 3.0, 31).double()
     width = 6 / 31
     y = torch.linspace(-3 + 4 * width, 3 - 4 * width, 200, dtype=torch.float64)

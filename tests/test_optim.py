@@ -53,7 +53,7 @@ def test_arguments_are_checked(arguments: dict) -> None:
 
 
 def test_a_state_of_an_earlier_version_is_understood() -> None:
-    """It counted steps, where powers of beta are kept now: the steps that follow are the same to rounding."""
+    """A state of an earlier version has a number of steps instead of powers of beta; later steps agree to rounding."""
     torch.manual_seed(0)
     p, q = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
     new, old = Adam([p]), Adam([q])

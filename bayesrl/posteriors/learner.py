@@ -37,7 +37,7 @@ class Learner(Posterior):
             z: indices of the draws to train, [n, *].
 
         Returns:
-            0-d tensors by name: `loss` and the terms of its sum.
+            0-d tensors by name, `loss` and the terms of its sum.
         """
         return self.descend(*self.loss(batch, z))
 

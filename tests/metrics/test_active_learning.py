@@ -30,13 +30,13 @@ class Exact(Posterior):
         phi, sigma = self.phi(x), self.likelihood.sigma
         root = torch.linalg.cholesky(torch.eye(len(self.omega)) + phi.T @ phi / sigma**2)
         self.w = torch.cholesky_solve((phi.T @ y)[:, None] / sigma**2, root)[:, 0]
-        self.spread = torch.linalg.inv(root)
+        self.root = torch.linalg.inv(root)
 
     def index(self, n: int, generator: Generator | None = None) -> Tensor:
         return torch.randn(n, len(self.omega), generator=generator)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return ((self.w + z @ self.spread) @ self.phi(x).T)[..., None]
+        return ((self.w + z @ self.root) @ self.phi(x).T)[..., None]
 
     def center(self, x: Tensor) -> Tensor:
         return (self.phi(x) @ self.w)[:, None]

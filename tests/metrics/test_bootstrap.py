@@ -1,7 +1,7 @@
 """Aggregates over runs against rliable's numbers, exactly, and against laws.
 
 Obtained once from rliable 1.2.0 (arch 7.2.0): `metrics` on the scores below, and `library.get_interval_estimates` with
-20 repetitions, whose resampled indices were kept. A digit is a run; task after task, resample after resample.
+20 repetitions, whose resampled indices were stored. A digit is a run; task after task, resample after resample.
 """
 
 import numpy as np

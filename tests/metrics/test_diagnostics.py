@@ -100,10 +100,10 @@ def psis_by_loops(x):
 
 
 @pytest.mark.parametrize("n", [50, 1000])
-@pytest.mark.parametrize("spread", [0.5, 3.0])
-def test_psis_is_its_definition(n, spread):
-    """Tails of a fifth and of 3 sqrt(n); at spread 3 the largest raw weight caps the smoothed; 1e-8 is rounding."""
-    x = spread * torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_psis_is_its_definition(n, scale):
+    """Tails of a fifth and of 3 sqrt(n); at scale 3 the largest raw weight caps the smoothed; 1e-8 is rounding."""
+    x = scale * torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
     expected, khat = psis_by_loops(x.tolist())
     out = psis(x)
     assert out.khat.item() == pytest.approx(khat, rel=1e-8)
@@ -226,8 +226,8 @@ def test_rhat_detects_chains_that_differ():
         shifted = chains + delta * torch.tensor([1.0, 1, -1, -1]).view(4, 1, 1)
         assert rhat(shifted).item() == pytest.approx(math.sqrt(1 + 8 * delta**2 / 7), abs=0.02)
         assert rhat(shifted).item() > 1.01
-    spread = chains * torch.tensor([1.0, 1, 1, 3]).view(4, 1, 1)
-    assert rhat(spread).item() > 1.05, "equal means and unequal spreads: the folded R-hat"
+    scaled = chains * torch.tensor([1.0, 1, 1, 3]).view(4, 1, 1)
+    assert rhat(scaled).item() > 1.05, "equal means and unequal scales: the folded R-hat"
     drifting = chains + torch.linspace(-1, 1, 2000).view(1, -1, 1)
     assert rhat(drifting).item() > 1.05, "equal chains that drift together: the halves"
     stuck = torch.arange(4.0).view(4, 1, 1).expand(4, 100, 1)

@@ -121,7 +121,7 @@ def test_mean_and_variance_over_all_masks() -> None:
     masks = torch.tensor(list(itertools.product([0.0, 1.0], repeat=5))).double()
     p = (0.7**masks * 0.3 ** (1 - masks)).prod(1)
     x = torch.randn(4, 3).double()
-    out = posterior(1 - masks, x)[..., 0]  # z = 0 is kept, z = 1 is not
+    out = posterior(1 - masks, x)[..., 0]  # z = 0 keeps a unit, z = 1 drops it
     mean = p @ out
     assert torch.allclose(mean, network.one(posterior.theta, x)[:, 0], rtol=1e-6)
     w = parts(network, posterior.theta)
@@ -169,7 +169,7 @@ def test_concrete_masks_are_nearly_the_hard_ones() -> None:
     assert edge.isfinite().all() and edge[:, :25].min() > 0.99 and edge[:, 25:].max() < 0.01
 
 
-def taught(weight: float, layers: int = 2) -> ConcreteDropout:
+def trained(weight: float, layers: int = 2) -> ConcreteDropout:
     """300 updates on observations that count `weight`, of a function that the network holds easily."""
     torch.manual_seed(0)
     posterior = ConcreteDropout(mlp((1,), 1, hidden=[16] * (layers - 1)), keep=0.8, draws=4,
@@ -183,14 +183,14 @@ def taught(weight: float, layers: int = 2) -> ConcreteDropout:
 
 def test_concrete_rate_without_data_is_a_half() -> None:
     """Without data, weights go to the prior's mean and masks to their greatest entropy."""
-    posterior = taught(0.0, layers=3)
+    posterior = trained(0.0, layers=3)
     assert torch.allclose(posterior.keep, torch.tensor(0.5), atol=0.02)
     assert posterior.theta.abs().max() < 0.05
 
 
 def test_concrete_rate_falls_with_data() -> None:
     """Dropping costs fit: much data raise `keep` above where it started, in the only layer that is dropped."""
-    assert taught(100.0).keep.min() > 0.9
+    assert trained(100.0).keep.min() > 0.9
 
 
 def test_without_hidden_units_it_is_one_function() -> None:

@@ -1,4 +1,4 @@
-"""Supervised use: what is learned, what is kept, and what is refused."""
+"""Supervised use: training, held-out data, and rejected input."""
 
 import math
 from functools import partial
@@ -109,21 +109,21 @@ def test_double_precision() -> None:
 
 def test_deterministic_after_a_seed() -> None:
     x, y = wave(60)
-    kept = []
+    results = []
     for _ in range(2):
         torch.manual_seed(3)
         posterior = Ensemble(small(), members=3)
         fitted = posterior.fit(x, y, updates=60, batch_size=16, held_out=0.2, every=20, progress=False)
-        kept.append((fitted, [p.clone() for p in posterior.parameters()]))
-    assert kept[0][0] == kept[1][0]
-    assert all(torch.equal(p, q) for p, q in zip(kept[0][1], kept[1][1], strict=True))
+        results.append((fitted, [p.clone() for p in posterior.parameters()]))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(p, q) for p, q in zip(results[0][1], results[1][1], strict=True))
 
 
-# --- what is kept ----------------------------------------------------------------------------------------------------
+# --- held-out data ----------------------------------------------------------------------------------------------------
 
 
 def test_early_stopping_keeps_the_best() -> None:
-    """Noise of 1 taught to a large net as if it were 0.1: it gets worse, learning stops, and the best is put back."""
+    """A large net overfits to noise of 1 that it takes for 0.1: fitting stops early and restores the best weights."""
     torch.manual_seed(0)
     x, y = wave(40, noise=1.0)
     test = wave(200, seed=1, noise=1.0)
@@ -193,7 +193,7 @@ def test_masks_are_one_bootstrap() -> None:
 
 
 def test_perturbations_are_those_of_the_tags() -> None:
-    """Targets of the linear hypermodel are y + sigma_z xi^T c, with the c that each observation has kept."""
+    """Targets of the linear hypermodel are y + sigma_z xi^T c, with the c that is stored with each observation."""
     torch.manual_seed(0)
     posterior = Hypermodel(small(), noise=0.0, perturbation=0.5)
     data = Data(posterior, torch.randn(6, 1), torch.arange(6.0))

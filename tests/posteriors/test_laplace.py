@@ -53,14 +53,14 @@ class Same(nn.Identity):
     features = 1
 
 
-def line(x: list[float], y: list[float], sort: type[LaplaceApproximation], **options: float) -> LaplaceApproximation:
+def line(x: list[float], y: list[float], method: type[LaplaceApproximation], **options: float) -> LaplaceApproximation:
     """y = w x + b with w, b ~ Normal(0, 1) and noise 0.5, learned to the end.
 
     The loss is a quadratic of curvatures 0.2 to 28, on which this descent gains a digit in 14 steps; 150 are made.
     """
     torch.manual_seed(0)
     sgd = partial(torch.optim.SGD, lr=0.12, momentum=0.7)
-    posterior = sort(
+    posterior = method(
         Network(Same(), 1), prior=partial(Isotropic, scale=1.0), likelihood=Gaussian(0.5), optimizer=sgd, **options
     ).double()
     data = [torch.tensor(v, dtype=torch.float64) for v in (x, y)]
@@ -79,10 +79,10 @@ def moments(posterior: LaplaceApproximation) -> tuple[Tensor, Tensor]:
     return posterior.theta.detach(), (root.T @ root).detach()
 
 
-@pytest.mark.parametrize("sort", [Laplace, LaplaceDiagonal])
-def test_conjugate_regression(sort: type[LaplaceApproximation]) -> None:
+@pytest.mark.parametrize("method", [Laplace, LaplaceDiagonal])
+def test_conjugate_regression(method: type[LaplaceApproximation]) -> None:
     """Centered inputs make the posterior independent, so that the diagonal is exact too: to 1e-5, numbers by hand."""
-    posterior = line(*A, sort)
+    posterior = line(*A, method)
     mean, covariance = moments(posterior)
     assert mean.tolist() == pytest.approx([0.909091, 0.171429], abs=1e-5)
     assert covariance.flatten().tolist() == pytest.approx([0.090909, 0, 0, 0.047619], abs=1e-5)
@@ -196,9 +196,9 @@ def test_a_target_network_follows_the_covariance() -> None:
     assert torch.equal(target(z, x), posterior(z, x))
 
 
-@pytest.mark.parametrize("sort", [Laplace, LaplaceDiagonal])
-def test_kl_is_the_gaussians_own(sort: type[LaplaceApproximation]) -> None:
-    posterior = line(*B, sort)
+@pytest.mark.parametrize("method", [Laplace, LaplaceDiagonal])
+def test_kl_is_the_gaussians_own(method: type[LaplaceApproximation]) -> None:
+    posterior = line(*B, method)
     mean, covariance = moments(posterior)
     q = torch.distributions.MultivariateNormal(mean, covariance)
     p = torch.distributions.MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())

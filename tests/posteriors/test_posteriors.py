@@ -138,7 +138,7 @@ def test_prior_has_standard_deviation_beta(categories: int) -> None:
 
 
 def test_uncertainty_falls_where_there_is_data_and_stays_elsewhere() -> None:
-    """Taught zero on x > 0, the draws agree there to a fifth of their spread at x < -1."""
+    """With targets of 0 on x > 0, the std of the draws there is a fifth of that at x < -1, or less."""
     torch.manual_seed(0)
     posterior = Hypermodel(mlp((1,), 1, hidden=[64, 64]))
     x = torch.rand(128, 1) * 2

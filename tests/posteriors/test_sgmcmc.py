@@ -118,7 +118,7 @@ def test_preconditioned_sgld_is_near_the_posterior() -> None:
 
 
 def test_adam_langevin_finds_the_mode_and_is_narrower() -> None:
-    """Its mean is the posterior's by symmetry, its spread smaller: Adam's drift is a second force to the mode."""
+    """Its mean is the posterior's by symmetry, its std smaller: Adam's drift is a second force toward the mode."""
     theta = settled(partial(AdamLangevin, lr=0.02), 300, chains=1000)
     assert ((theta.mean(0) - MEAN).abs() < 0.03).all()
     ratio = theta.std(0) / (1 / (5 * H)).sqrt()
@@ -222,8 +222,8 @@ def test_slots_are_the_last_positions_thin_apart() -> None:
     history, z = [], torch.arange(6)[:, None]
     for update in range(20):
         history.append(posterior.theta.detach().clone())
-        kept = [t for t in range(update) if t and t % 4 == 0][-2:]
-        wanted = torch.stack([history[-1], *(history[t] for t in kept)])
+        stored = [t for t in range(update) if t and t % 4 == 0][-2:]
+        wanted = torch.stack([history[-1], *(history[t] for t in stored)])
         drawn = posterior.weights(z).detach().unflatten(0, (3, 2))
         assert {tuple(row) for row in drawn[:, 0].tolist()} == {tuple(row) for row in wanted[:, 0].tolist()}
         posterior.learn(batch, posterior.index(2))
