@@ -7,8 +7,8 @@ import gymnasium as gym
 
 from bayesrl.envs.checker.check import check
 from bayesrl.envs.errors import EnvError
-from bayesrl.envs.snapshot import capture, restore
-from bayesrl.envs.spaces import Layout, flatten, layout
+from bayesrl.envs.spaces import ObservationLayout, flatten, observation_layout
+from bayesrl.envs.state import load_state, save_state
 from bayesrl.envs.tasks.bandits import LinearBandit, LinearBanditVector, LogisticBandit, LogisticBanditVector
 from bayesrl.envs.tasks.catch import Catch
 from bayesrl.envs.tasks.deep_sea import DeepSea, DeepSeaVector
@@ -40,12 +40,12 @@ from bayesrl.envs.wrappers import FrameStack, ScaleReward, Wrapped
 
 __all__ = [
     "DEVICE", "OURS", "CartPoleSwingUp", "Catch", "ContinuousCartPole", "DeepSea", "DeepSeaVector", "EnvError",
-    "FrameStack", "Layout", "LinearBandit", "LinearBanditVector", "LogisticBandit", "LogisticBanditVector",
-    "Memory", "NoisyFeatures", "NoisyPendulum", "Numpy", "RiverSwim", "ScaleReward", "Single",
+    "FrameStack", "LinearBandit", "LinearBanditVector", "LogisticBandit", "LogisticBanditVector", "Memory",
+    "NoisyFeatures", "NoisyPendulum", "Numpy", "ObservationLayout", "RiverSwim", "ScaleReward", "Single",
     "SparseCartPoleSwingUp", "SparsePendulum", "TensorAcrobot", "TensorCartPole", "TensorContinuousMountainCar",
     "TensorDeepSea", "TensorEnv", "TensorMountainCar", "TensorPendulum", "TensorRiverSwim", "Wheel", "WheelVector",
-    "WorkerError", "Workers", "Wrapped", "capture", "check", "flatten", "layout", "make", "normal", "restore",
-    "single",
+    "WorkerError", "Workers", "Wrapped", "check", "flatten", "load_state", "make", "normal", "observation_layout",
+    "save_state", "single",
 ]  # fmt: skip
 
 # id: a class "module:Name" or None, its native vector version or None, steps until truncation or None

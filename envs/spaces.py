@@ -1,6 +1,6 @@
-"""What an agent sees of an observation space: one array per batch, float32, uint8 or indices of ones.
+"""Observation spaces as agents receive them: one array per batch of float32, of uint8, or of the indices of ones.
 
-Shapes: E environments; `shape` is one observation's.
+Shapes: E environments, k indices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from numpy import ndarray
 
 
 class OneHot(Box):
-    """Binary arrays with at most one 1. An agent is given its index: the same network at a cost without the width."""
+    """A space of binary arrays with at most one 1.
+
+    Agents receive the index of the 1 instead of the array, so that the cost of a network's first layer does not grow
+    with the size of the array.
+
+    Arguments:
+        shape: shape of the array.
+    """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(0, 1, shape, np.uint8)
@@ -29,14 +36,14 @@ class OneHot(Box):
         return out
 
 
-class Layout(NamedTuple):
-    """Of one observation as the agent sees it.
+class ObservationLayout(NamedTuple):
+    """Shape and type of one observation as an agent receives it.
 
     Attributes:
-        shape: () never; numbers are vectors of one.
-        dtype: "float32"; "uint8" for images; "int64" for indices of the ones in a one-hot or several side by side.
-        categories: length of the binary vector that the indices point into; the index `categories` itself points to
-            nothing. 0 where observations are no indices.
+        shape: shape of the array, never (): a single number is a vector of length 1.
+        dtype: "float32"; "uint8" for images; "int64" for the indices of the ones in one or several one-hot vectors.
+        categories: length of the binary vector that the indices point into; the index `categories` stands for no 1 at
+            all. 0 where observations are not indices.
     """
 
     shape: tuple[int, ...]
@@ -44,27 +51,32 @@ class Layout(NamedTuple):
     categories: int = 0
 
 
-def layout(space: Space) -> Layout:
-    """How `flatten` lays out one observation of `space`."""
+def observation_layout(space: Space) -> ObservationLayout:
+    """Return shape and type of one observation of `space` after `flatten`.
+
+    Raises:
+        ValueError: agents cannot use this kind of space.
+    """
     match space:
         case Discrete():
-            return Layout((1,), "int64", int(space.n))
+            return ObservationLayout((1,), "int64", int(space.n))
         case MultiDiscrete():
-            return Layout((space.nvec.size,), "int64", int(space.nvec.sum()))
+            return ObservationLayout((space.nvec.size,), "int64", int(space.nvec.sum()))
         case OneHot():
-            return Layout((1,), "int64", prod(space.shape))
+            return ObservationLayout((1,), "int64", prod(space.shape))
         case Box() if space.dtype == np.uint8 and len(space.shape) == 3 and bool((space.high == 255).all()):
-            return Layout(space.shape, "uint8")
+            return ObservationLayout(space.shape, "uint8")
         case Box() | MultiBinary():
-            return Layout((prod(space.shape),), "float32")
+            return ObservationLayout((prod(space.shape),), "float32")
         case Dict() | Tuple() if len(space) > 0:
-            parts = [layout(part) for _, part in _parts(space)]
+            parts = [observation_layout(part) for _, part in _subspaces(space)]
             if all(part.categories for part in parts):
-                return Layout((sum(part.shape[0] for part in parts),), "int64", sum(part.categories for part in parts))
-            # Images are scaled by 255 and one-hots by 1: side by side they must be floats, scaled each for itself.
+                indices, categories = sum(part.shape[0] for part in parts), sum(part.categories for part in parts)
+                return ObservationLayout((indices,), "int64", categories)
+            # Networks divide uint8 by 255: an image beside a one-hot vector must be float, so that both keep a scale.
             images = all(part.dtype == "uint8" for part in parts)
             width = sum(part.categories or prod(part.shape) for part in parts)
-            return Layout((width,), "uint8" if images else "float32")
+            return ObservationLayout((width,), "uint8" if images else "float32")
     raise ValueError(
         f"got observation space {space}, wanted Box, Discrete, MultiBinary, MultiDiscrete, or a non-empty Dict or "
         "Tuple of these; wrap the environment with gymnasium.wrappers.TransformObservation"
@@ -72,12 +84,20 @@ def layout(space: Space) -> Layout:
 
 
 def flatten(space: Space, batch) -> ndarray:
-    """[E, *layout(space).shape] from a batch as vector environments return it: arrays, or a dict or tuple of them."""
-    shape, dtype, categories = layout(space)
+    """Return a batch of observations as one array.
+
+    Arguments:
+        space: of one observation.
+        batch: as vector environments return it: an array [E, ...], or a dict or tuple of arrays.
+
+    Returns:
+        [E, *shape], as `observation_layout(space)` says.
+    """
+    shape, dtype, categories = observation_layout(space)
     match space:
         case Dict() | Tuple():
-            parts = [(flatten(part, batch[key]), layout(part)) for key, part in _parts(space)]
-            arrays = _joined(parts, categories) if categories else [_dense(*part) for part in parts]
+            parts = [(flatten(part, batch[key]), observation_layout(part)) for key, part in _subspaces(space)]
+            arrays = _joint_indices(parts, categories) if categories else [_dense(*part) for part in parts]
             return np.concatenate(arrays, axis=1, dtype=dtype)
         case Discrete():
             return np.asarray(batch, np.int64)[:, None] - space.start
@@ -90,8 +110,8 @@ def flatten(space: Space, batch) -> ndarray:
     return np.asarray(batch).astype(dtype).reshape(len(batch), *shape)
 
 
-def _joined(parts: list[tuple[ndarray, Layout]], categories: int) -> list[ndarray]:
-    """Indices [E, k] of each part, moved to where its ones lie in the whole."""
+def _joint_indices(parts: list[tuple[ndarray, ObservationLayout]], categories: int) -> list[ndarray]:
+    """Return the indices [E, k] of each part, shifted to the positions in the whole vector."""
     offsets = np.cumsum([part.categories for _, part in parts]) - [part.categories for _, part in parts]
     return [
         np.where(index == part.categories, categories, index + offset)
@@ -99,8 +119,8 @@ def _joined(parts: list[tuple[ndarray, Layout]], categories: int) -> list[ndarra
     ]
 
 
-def _dense(array: ndarray, part: Layout) -> ndarray:
-    """[E, width]: a part beside others of another kind, its indices written out as ones."""
+def _dense(array: ndarray, part: ObservationLayout) -> ndarray:
+    """Return one part as numbers [E, width], with indices written out as one-hot vectors."""
     if not part.categories:
         return array.reshape(len(array), -1)
     out = np.zeros((len(array), part.categories + 1), dtype=np.uint8)
@@ -108,18 +128,18 @@ def _dense(array: ndarray, part: Layout) -> ndarray:
     return out[:, :-1]
 
 
-def _parts(space: Dict | Tuple) -> list[tuple]:
+def _subspaces(space: Dict | Tuple) -> list[tuple]:
     return list(space.items()) if isinstance(space, Dict) else list(enumerate(space))
 
 
-# --- as JSON ---------------------------------------------------------------------------------------------------------
+# --- JSON ------------------------------------------------------------------------------------------------------------
 
 
 def to_json(space: Space) -> dict:
-    """A space in numbers and texts that JSON has; `from_json` is the way back.
+    """Return a space as a dict that JSON can hold; `from_json` is the inverse.
 
     Raises:
-        ValueError: a kind of space that `layout` refuses too.
+        ValueError: `observation_layout` does not accept this kind of space either.
     """
     match space:
         case Discrete():
@@ -137,11 +157,17 @@ def to_json(space: Space) -> dict:
             return {"kind": "Dict", "spaces": {key: to_json(part) for key, part in space.items()}}
         case Tuple():
             return {"kind": "Tuple", "spaces": [to_json(part) for part in space]}
-    raise ValueError(f"got the space {space}, wanted Box, Discrete, MultiBinary, MultiDiscrete, Dict or Tuple")
+    raise ValueError(
+        f"got the space {space}, wanted Box, Discrete, MultiBinary, MultiDiscrete, Dict or Tuple: use one of these"
+    )
 
 
 def from_json(node: dict) -> Space:
-    """The space that `to_json` wrote down."""
+    """Return the space that `to_json` wrote.
+
+    Raises:
+        ValueError: `node` was not written by `to_json`.
+    """
     match node:
         case {"kind": "Discrete", "n": n, "start": start}:
             return Discrete(n, start=start)
@@ -152,22 +178,24 @@ def from_json(node: dict) -> Space:
         case {"kind": "OneHot", "shape": shape}:
             return OneHot(tuple(shape))
         case {"kind": "Box", "low": low, "high": high, "shape": shape, "dtype": dtype}:
-            least, most = (_unbound(end, side, shape).astype(dtype) for end, side in ((low, -np.inf), (high, np.inf)))
-            return Box(least, most, tuple(shape), np.dtype(dtype))
+            lower, upper = (
+                _bound_array(end, side, shape).astype(dtype) for end, side in ((low, -np.inf), (high, np.inf))
+            )
+            return Box(lower, upper, tuple(shape), np.dtype(dtype))
         case {"kind": "Dict", "spaces": spaces}:
             return Dict({key: from_json(part) for key, part in spaces.items()})
         case {"kind": "Tuple", "spaces": spaces}:
             return Tuple([from_json(part) for part in spaces])
-    raise ValueError(f"got {node}, wanted a space that `to_json` wrote")
+    raise ValueError(f"got {node}, wanted a space that `to_json` wrote: write it with `to_json`")
 
 
 def _bound(bound: ndarray) -> list:
-    """Flat, or one number where all are equal; None where infinite, which JSON has no number for."""
+    """Return bounds as a list: one number where all are equal, and None for infinity, which JSON cannot write."""
     flat = [None if np.isinf(x) else x for x in bound.ravel().tolist()]
     return flat[:1] if len(set(flat)) == 1 else flat
 
 
-def _unbound(flat: list, infinite: float, shape: list[int]) -> ndarray:
-    """What `_bound` was given."""
+def _bound_array(flat: list, infinite: float, shape: list[int]) -> ndarray:
+    """Return the array whose bounds `_bound` wrote."""
     values = np.array([infinite if x is None else x for x in flat])
     return np.broadcast_to(values, shape) if len(flat) == 1 else values.reshape(shape)

@@ -16,7 +16,7 @@ from gymnasium import Space
 from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
 from torch import Generator, Tensor
 
-from bayesrl.envs.spaces import layout
+from bayesrl.envs.spaces import observation_layout
 from bayesrl.metrics import attribution as ask
 from bayesrl.metrics.attribution import Band, Histogram, Pruning
 from bayesrl.plotting.svg import Curve, bars, curves, heat, histograms
@@ -260,7 +260,7 @@ def pruned_returns(out: Explanation, agent: Agent, envs: VectorEnvAdapter, episo
 
 def feature_names(space: Space) -> list[str]:
     """A name for each feature as `envs.spaces.flatten` lays them out: numbers, keys of a Dict, values of categories."""
-    seen = layout(space)
+    seen = observation_layout(space)
     if len(seen.shape) == 3:
         return [f"channel {i}" for i in range(seen.shape[-1])]
     return [name.replace("]", "", 1)[1:] if name[:1] == "[" else name.lstrip(".=") or "0" for name in _suffixes(space)]
@@ -277,7 +277,7 @@ def _suffixes(space: Space) -> list[str]:
         case Dict() | Tuple():
             parts = space.items() if isinstance(space, Dict) else enumerate(space)
             return [f".{key}{suffix}" for key, part in parts for suffix in _suffixes(part)]
-    assert space.shape is not None  # `layout` refuses others
+    assert space.shape is not None  # `observation_layout` refuses others
     return [""] if math.prod(space.shape) == 1 else [_place(i) for i in np.ndindex(space.shape)]
 
 

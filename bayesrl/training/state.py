@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bayesrl.envs.snapshot import capture, restore
+from bayesrl.envs.state import load_state, save_state
 from bayesrl.training.monitor import Monitor
 from bayesrl.training.rng import restore_rng, rng_state
 from bayesrl.training.rollout import Rollout
@@ -25,7 +25,7 @@ def training_state(
         "agent": rollout.agent.state_dict(),
         "rollout": rollout.state(),
         "monitor": monitor.state(),
-        "envs": rollout.envs.state(capture(rollout.envs.env) if environments else None),
+        "envs": rollout.envs.state(save_state(rollout.envs.env) if environments else None),
         "rng": rng_state(),
         "run": run,
     }
@@ -46,7 +46,7 @@ def restore_training(rollout: Rollout, monitor: Monitor, state: dict[str, Any], 
     if state["envs"]["env"] is None:
         monitor.predicted.clear()
     else:
-        restore(envs.env, state["envs"]["env"])
+        load_state(envs.env, state["envs"]["env"])
         envs.restore(state["envs"])
     if agent.replay is not None:
         for row in cuts:  # so that no n-step window reaches from one episode into another

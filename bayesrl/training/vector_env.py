@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bayesrl.envs.actions import actions
 from bayesrl.envs.errors import EnvError
-from bayesrl.envs.spaces import flatten, layout
+from bayesrl.envs.spaces import flatten, observation_layout
 from bayesrl.envs.vector.workers import Workers
 from bayesrl.rl.types import EnvSpec, Transition
 
@@ -68,7 +68,7 @@ class VectorEnvAdapter:
             raise EnvError(f"action_space: {error}") from error
         self.env, self.discount, self.device = env, discount, torch.device(device)
         self.mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        shape, dtype, categories = layout(env.single_observation_space)
+        shape, dtype, categories = observation_layout(env.single_observation_space)
         count, bounds = self.actions.count, self.actions.bounds
         self._spec = EnvSpec(shape, getattr(torch, dtype), count, env.num_envs, categories, False, bounds)
         self.steps = self.made = 0
@@ -199,7 +199,7 @@ class VectorEnvAdapter:
         rows = np.flatnonzero(done)
         space = self.env.single_observation_space
         empty = create_empty_array(space, len(rows))
-        assert empty is not None  # None only for kinds of spaces that `layout` refuses
+        assert empty is not None  # None only for kinds of spaces that `observation_layout` refuses
         out = concatenate(space, [infos["final_obs"][i] for i in rows], empty)
         true_next = flat.copy()
         true_next[rows] = flatten(space, out)

@@ -13,7 +13,7 @@ from gymnasium.spaces import Dict, Tuple
 from bayesrl.envs.actions import actions
 from bayesrl.envs.checker import rules
 from bayesrl.envs.errors import EnvError, is_env
-from bayesrl.envs.spaces import layout
+from bayesrl.envs.spaces import observation_layout
 
 EPISODES, STEPS = 2, 25
 
@@ -43,7 +43,7 @@ def spaces_laws(env: gym.Env) -> None:
     except ValueError as error:
         raise EnvError(f"action_space: {error}") from error
     try:
-        layout(env.observation_space)
+        observation_layout(env.observation_space)
     except ValueError as error:
         raise EnvError(f"observation_space: {error}") from error
     try:

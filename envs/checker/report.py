@@ -11,8 +11,8 @@ from gymnasium.utils.env_checker import data_equivalence
 
 from bayesrl.envs.actions import actions
 from bayesrl.envs.checker.check import STEPS, check
-from bayesrl.envs.snapshot import capture
-from bayesrl.envs.spaces import layout
+from bayesrl.envs.spaces import observation_layout
+from bayesrl.envs.state import save_state
 from bayesrl.envs.vector.make import make, step_time
 from bayesrl.envs.vector.single import EnvId, single
 from bayesrl.envs.wrappers import Wrapped
@@ -47,7 +47,7 @@ def findings(
         yield "actions", str(env.action_space)
         check(env)
         yield "laws", "kept in two random episodes"
-        shape, dtype, categories = layout(env.observation_space)
+        shape, dtype, categories = observation_layout(env.observation_space)
         among = f", each the index of a one among {categories}" if categories else ""
         yield "agents see", f"{list(shape)} {dtype}{among}"
         yield "action masks", "given" if "action_mask" in env.reset()[1] else "none"
@@ -72,7 +72,7 @@ def findings(
             "resuming",
             (
                 "bit for bit"
-                if capture(envs) is not None
+                if save_state(envs) is not None
                 else "begins new episodes, as its state cannot be read; get_state() and set_state(state) tell it"
             ),
         )

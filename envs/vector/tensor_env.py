@@ -28,7 +28,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from bayesrl.envs.errors import EnvError
-from bayesrl.envs.spaces import OneHot, layout
+from bayesrl.envs.spaces import OneHot, observation_layout
 
 State = tuple[Tensor, ...]  # the variables of E environments, [E, *] each
 
@@ -127,7 +127,7 @@ class TensorEnv(VectorEnv):
         """The actions allowed, [E, A] bool, told as `infos["action_mask"]`; None where all always are."""
 
     def features(self, state: State) -> Tensor:
-        """Observations as an agent sees them, laid out as `bayesrl.envs.layout` says; [E, *]."""
+        """Observations as an agent sees them, laid out as `bayesrl.envs.observation_layout` says; [E, *]."""
         return flat(self.single_observation_space, self.observe(state))
 
     # --- stepping ------------------------------------------------------------------------------------------------
@@ -318,8 +318,8 @@ def normal(noise: Tensor) -> Tensor:
 
 
 def flat(space: gym.Space, obs: Tensor) -> Tensor:
-    """What `bayesrl.envs.flatten` gives, in tensors: [E, *] -> [E, *layout(space).shape]."""
-    shape, dtype, categories = layout(space)
+    """What `bayesrl.envs.flatten` gives, in tensors: [E, *] -> [E, *observation_layout(space).shape]."""
+    shape, dtype, categories = observation_layout(space)
     match space:
         case Discrete():
             return obs[:, None] - int(space.start)

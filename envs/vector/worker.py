@@ -23,7 +23,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-from bayesrl.envs.snapshot import capture, restore
+from bayesrl.envs.state import load_state, save_state
 
 GRACE = 5.0  # seconds in which a worker that is told to end may close its environment
 PLACES = 6  # of an exception's way that are told
@@ -120,10 +120,10 @@ def serve(index: int, name: str, creator: Callable[[], gym.Env], pipe: Connectio
                 answer = env.reset(**argument)
             elif command == "step":
                 answer = _step(env, argument)
-            elif command == "capture":
-                answer = capture(env)
-            elif command == "restore":
-                restore(env, argument)
+            elif command == "save_state":
+                answer = save_state(env)
+            elif command == "load_state":
+                load_state(env, argument)
             if command in ("reset", "step"):
                 concatenate(space, [answer[0]], scratch)  # one that does not fit raises here, where its name is known
             pipe.send((answer, None))

@@ -94,16 +94,16 @@ class Workers(VectorEnv):
         ends = np.array(terminated, bool), np.array(truncated, bool)
         return self._batch(obs), np.array(reward, np.float64), *ends, self._infos(infos, why)
 
-    def states(self) -> dict | None:
-        """What `restore` puts back, in plain values; None where an environment's state cannot be read."""
+    def save_state(self) -> dict | None:
+        """What `load_state` puts back, in plain values; None where an environment's state cannot be read."""
         try:
-            states = self._ask("capture", [None] * self.num_envs)
+            states = self._ask("save_state", [None] * self.num_envs)
         except WorkerError:
             return None
         return None if None in states else {"envs": states, "steps": self.steps, "broke": list(self.broke)}
 
-    def restore(self, state: dict) -> None:
-        self._ask("restore", state["envs"])
+    def load_state(self, state: dict) -> None:
+        self._ask("load_state", state["envs"])
         self.steps, self.broke = state["steps"], list(state["broke"])
 
     def close_extras(self, **_: Any) -> None:

@@ -13,10 +13,10 @@ from bayesrl.envs import (
     LogisticBanditVector,
     Wheel,
     WheelVector,
-    capture,
     check,
+    load_state,
     make,
-    restore,
+    save_state,
     single,
 )
 
@@ -90,12 +90,12 @@ def test_a_fresh_environment_goes_on_bit_for_bit(env_id, way):
     actions = rng.integers(5, size=(40, 3))
     for action in actions:
         envs.step(action)
-    state = capture(envs)
+    state = save_state(envs)
     assert state is not None
     wanted = [envs.step(action) for action in actions]
     for _ in range(2):  # twice, because restoring must not spend the state
         fresh, _ = make(env_id, 3, vectorization=way)
-        restore(fresh, state)
+        load_state(fresh, state)
         for action, step in zip(actions, wanted, strict=True):
             got = fresh.step(action)
             for a, b in zip(got[:4], step[:4], strict=True):

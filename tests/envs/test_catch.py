@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from bayesrl.envs import Catch, capture, check, layout, make, restore, single
+from bayesrl.envs import Catch, check, load_state, make, observation_layout, save_state, single
 
 LEFT, STAY, RIGHT = range(3)
 
@@ -61,7 +61,7 @@ def test_the_optimum_is_one(rows, columns):
 
 
 def test_the_agent_sees_an_image():
-    assert layout(Catch(24, 24).observation_space)[:2] == ((24, 24, 1), "uint8")
+    assert observation_layout(Catch(24, 24).observation_space)[:2] == ((24, 24, 1), "uint8")
 
 
 def test_random_actions_catch_a_ball_in_five():
@@ -84,10 +84,10 @@ def test_a_fresh_environment_goes_on_bit_for_bit():
     actions = np.random.default_rng(0).integers(3, size=(60, 3))
     for action in actions[:15]:
         envs.step(action)
-    state = capture(envs)
+    state = save_state(envs)
     assert state is not None
     fresh, _ = make("bayesrl/Catch-v0", 3, vectorization=choice)
-    restore(fresh, state)
+    load_state(fresh, state)
     rewards = []
     for action in actions[15:]:
         got, wanted = fresh.step(action), envs.step(action)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from bayesrl.envs import Memory, capture, check, make, restore, single
+from bayesrl.envs import Memory, check, load_state, make, save_state, single
 
 
 def play(env, policy, seed=None):
@@ -80,10 +80,10 @@ def test_a_fresh_environment_goes_on_bit_for_bit():
     actions = np.random.default_rng(0).integers(2, size=(52, 3))
     for action in actions[:12]:
         envs.step(action)
-    state = capture(envs)
+    state = save_state(envs)
     assert state is not None
     fresh, _ = make("bayesrl/Memory-v0", 3, {"length": 3}, vectorization=choice)
-    restore(fresh, state)
+    load_state(fresh, state)
     rewards = []
     for action in actions[12:]:
         got, wanted = fresh.step(action), envs.step(action)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
-from bayesrl.envs import NoisyFeatures, RiverSwim, capture, check, make, restore, single
+from bayesrl.envs import NoisyFeatures, RiverSwim, check, load_state, make, save_state, single
 
 
 def test_the_checker_passes():
@@ -49,10 +49,10 @@ def test_a_fresh_environment_goes_on_bit_for_bit():
     actions = np.random.default_rng(0).integers(2, size=(60, 2))
     for action in actions[:20]:
         envs.step(action)
-    state = capture(envs)
+    state = save_state(envs)
     assert state is not None
     fresh, _ = make("bayesrl/NoisyCartPole-v0", 2, {"noise_features": 3}, vectorization=choice)
-    restore(fresh, state)
+    load_state(fresh, state)
     for action in actions[20:]:
         for a, b in zip(fresh.step(action)[:4], envs.step(action)[:4], strict=True):
             assert a.tobytes() == b.tobytes()

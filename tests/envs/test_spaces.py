@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Graph, MultiBinary, MultiDiscrete, Sequence, Text, Tuple
 from gymnasium.vector.utils import batch_space
 
-from bayesrl.envs import flatten, layout
+from bayesrl.envs import flatten, observation_layout
 from bayesrl.envs.spaces import OneHot, from_json, to_json
 
 IMAGE = Box(0, 255, (2, 2, 1), np.uint8)
@@ -42,7 +42,7 @@ LAYOUTS = [
 
 @pytest.mark.parametrize(("space", "shape", "dtype", "categories"), LAYOUTS, ids=lambda value: str(value)[:40])
 def test_layout_and_what_flatten_returns_agree(space, shape, dtype, categories):
-    assert layout(space) == (shape, dtype, categories)
+    assert observation_layout(space) == (shape, dtype, categories)
     batched = batch_space(space, 3)
     batched.seed(0)
     out = flatten(space, batched.sample())
@@ -99,7 +99,7 @@ def test_a_vector_environment_s_batches_are_what_flatten_takes():
 )
 def test_other_spaces_are_refused_in_one_sentence(space):
     with pytest.raises(ValueError, match=r"got observation space .*, wanted Box, Discrete, .*; wrap the environment"):
-        layout(space)
+        observation_layout(space)
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,4 @@ def test_other_spaces_are_refused_in_one_sentence(space):
 )
 def test_json_gives_the_same_space(space):
     again = from_json(json.loads(json.dumps(to_json(space), allow_nan=False)))
-    assert again == space and type(again) is type(space) and layout(again) == layout(space)
+    assert again == space and type(again) is type(space) and observation_layout(again) == observation_layout(space)

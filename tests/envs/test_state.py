@@ -11,7 +11,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import SyncVectorEnv
 
-from bayesrl.envs import capture, make, restore
+from bayesrl.envs import load_state, make, save_state
 
 CASES = [
     ("CartPole-v1", "native", 1, {}),
@@ -69,16 +69,16 @@ def test_a_fresh_environment_goes_on_bit_for_bit(env_id, way, num_envs, kwargs):
     envs, _ = make(env_id, num_envs, kwargs, vectorization=way)
     envs.reset(seed=3)
     record(envs, 0, 37)
-    state = capture(envs)
+    state = save_state(envs)
     assert_plain(state)
     wanted = record(envs, 1, 100)
     assert any(step[2].any() or step[3].any() for step in wanted)
 
     for _ in range(2):  # twice, because restoring must not spend the state
         fresh, _ = make(env_id, num_envs, kwargs, vectorization=way)
-        restore(fresh, state)
+        load_state(fresh, state)
         assert_same(record(fresh, 1, 100), wanted)
-    restore(envs, state)  # and into a used one
+    load_state(envs, state)  # and into a used one
     assert_same(record(envs, 1, 100), wanted)
 
 
@@ -138,15 +138,15 @@ def test_a_user_s_environment_goes_on_bit_for_bit(kind):
     envs, fresh = make(kind, 2)[0], make(kind, 2)[0]
     envs.reset(seed=0)
     record(envs, 0, 13)
-    state = capture(envs)
-    restore(fresh, state)
+    state = save_state(envs)
+    load_state(fresh, state)
     assert_same(record(fresh, 1, 60), record(envs, 1, 60))
 
 
 def test_one_generator_by_two_names_stays_one():
     envs, fresh = make(Walk)[0], make(Walk)[0]
     envs.reset(seed=0)
-    restore(fresh, capture(envs))
+    load_state(fresh, save_state(envs))
     assert fresh.envs[0].unwrapped.rng is fresh.envs[0].unwrapped.np_random
 
 
@@ -160,7 +160,7 @@ class Opaque(Walk):
 def test_what_cannot_be_read_gives_none(value):
     envs, _ = make(Opaque, 1, {"value": value})
     envs.reset(seed=0)
-    assert capture(envs) is None
+    assert save_state(envs) is None
 
 
 def test_workers_capture_themselves():
@@ -168,15 +168,15 @@ def test_workers_capture_themselves():
     envs, fresh = (make("CartPole-v1", 2, vectorization="async")[0] for _ in range(2))
     envs.reset(seed=0)
     record(envs, 0, 5)
-    restore(fresh, capture(envs))
+    load_state(fresh, save_state(envs))
     assert_same(record(fresh, 1, 30), record(envs, 1, 30))
     os.kill(envs.processes[1].pid, signal.SIGKILL)
-    assert capture(envs) is None
+    assert save_state(envs) is None
     for workers in (envs, fresh):
         workers.close()
     opaque, _ = make(Opaque, 2, {"value": object()}, vectorization="async")
     opaque.reset(seed=0)
-    assert capture(opaque) is None
+    assert save_state(opaque) is None
     opaque.close()
 
 
@@ -184,9 +184,9 @@ def test_an_open_window_gives_none():
     pytest.importorskip("pygame")
     envs, _ = make("CartPole-v1", 1, {"render_mode": "rgb_array"}, vectorization="sync")
     envs.reset(seed=0)
-    assert capture(envs) is not None
+    assert save_state(envs) is not None
     envs.render()
-    assert capture(envs) is None
+    assert save_state(envs) is None
     envs.close()
 
 
@@ -195,8 +195,8 @@ def test_a_state_of_something_else_is_refused():
     envs.reset(seed=0)
     words = r"got the state of SyncVectorEnv\[2 x Named > TimeLimit > OrderEnforcing > CartPoleEnv\], wanted one of "
     for other in (make("CartPole-v1", 3, vectorization="sync")[0], make("CartPole-v1", 2)[0]):
-        with pytest.raises(ValueError, match=words + ".*; make the environments as they were captured"):
-            restore(other, capture(envs))
+        with pytest.raises(ValueError, match=words + ".*; make the environments as they were saved"):
+            load_state(other, save_state(envs))
 
 
 def test_a_vector_wrapper_is_a_layer():
@@ -206,5 +206,5 @@ def test_a_vector_wrapper_is_a_layer():
     envs, fresh = build(), build()
     envs.reset(seed=0)
     record(envs, 0, 5)
-    restore(fresh, capture(envs))
+    load_state(fresh, save_state(envs))
     assert_same(record(fresh, 1, 30), record(envs, 1, 30))

@@ -24,13 +24,13 @@ from bayesrl.envs import (
     TensorMountainCar,
     TensorPendulum,
     TensorRiverSwim,
-    capture,
     check,
     flatten,
-    layout,
+    load_state,
     make,
     normal,
-    restore,
+    observation_layout,
+    save_state,
     single,
 )
 from bayesrl.envs.tasks.deep_sea import dive
@@ -349,11 +349,11 @@ def test_a_seed_tells_everything(cls):
 def test_a_captured_state_goes_on_bit_for_bit(cls):
     env = started(cls, 3)
     play(env, 37)
-    state = capture(env)
+    state = save_state(env)
     env.action_space.seed(1)
     wanted = play(env, 300)
     for other in (cls(3), env):
-        restore(other, state)
+        load_state(other, state)
         other.action_space.seed(1)
         same(play(other, 300), wanted)
 
@@ -419,7 +419,7 @@ def test_a_single_one_is_a_row_of_the_vector():
 def test_agents_see_the_same_as_of_arrays(space, obs):
     got, wanted = flat(space, obs), flatten(space, obs.numpy())
     np.testing.assert_array_equal(got.numpy(), wanted)
-    assert str(got.dtype).endswith(layout(space).dtype) and got.numpy().dtype == wanted.dtype
+    assert str(got.dtype).endswith(observation_layout(space).dtype) and got.numpy().dtype == wanted.dtype
 
 
 @pytest.mark.parametrize("cls", DISCRETE)

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward, TimeLimit
 
-from bayesrl.envs import EnvError, FrameStack, ScaleReward, Wrapped, capture, check, make, restore, single
+from bayesrl.envs import EnvError, FrameStack, ScaleReward, Wrapped, check, load_state, make, save_state, single
 
 ATARI = pytest.mark.skipif(importlib.util.find_spec("ale_py") is None, reason="without the extra atari")
 
@@ -93,11 +93,11 @@ def test_what_is_wrapped_is_saved_and_restored():
     first, _ = make(Wrapped("CartPole-v1", [stack, limit]), 2, vectorization="sync")
     first.reset(seed=0)
     first.step(np.zeros(2, int))
-    state = capture(first)
+    state = save_state(first)
     assert state is not None
     other, _ = make(Wrapped("CartPole-v1", [stack, limit]), 2, vectorization="sync")
     other.reset(seed=5)
-    restore(other, state)
+    load_state(other, state)
     for _ in range(9):
         (one, *rest), (two, *also) = (envs.step(np.ones(2, int)) for envs in (first, other))
         np.testing.assert_array_equal(one, two)
@@ -148,10 +148,10 @@ def test_atari_is_restored_bit_for_bit():
     envs.reset(seed=0)
     for action in (1, 2, 3, 2):
         envs.step(np.array([action]))
-    state = capture(envs)
+    state = save_state(envs)
     seen = []
     for _ in range(2):
         seen.append([envs.step(np.array([a % 4]))[0].copy() for a in range(40)])
-        restore(envs, state)
+        load_state(envs, state)
     np.testing.assert_array_equal(*seen)
     assert len({frame.tobytes() for frame in seen[0]}) > 10

@@ -1,9 +1,9 @@
 """The full state of environments as plain values, so that a run resumes bit for bit.
 
-A state is one dict {"class", "attributes", "envs"} for each layer, from the outermost wrapper inwards. Plain values are
-None, bool, int, float, str, numpy arrays, and lists, tuples and dicts of them; what is not plain but known, such as a
-random generator, is a dict with the one key "$" (see CODECS). Configuration, such as spaces and functions, is not
-saved: restore into an environment made the same way.
+A state has one dict {"class", "attributes", "envs"} for each layer, from the outermost wrapper inwards. Plain values
+are None, bool, int, float, str, NumPy arrays, and lists, tuples and dicts of them. An object of another type that can
+be saved, such as a random generator, is written as a dict with the one key "$" (see CODECS). Configuration, such as
+spaces and functions, is not saved: a state is loaded into an environment made in the same way.
 """
 
 from __future__ import annotations
@@ -31,101 +31,107 @@ CONFIGURATION = (
 
 
 class OpaqueError(Exception):
-    """A value that is neither plain nor known."""
+    """Raised at a value that cannot be written in plain values."""
 
 
-def capture(env: VectorEnv | gym.Env) -> dict | None:
-    """The state of `env`, or None where part of it cannot be read: physics engines, open windows, connections.
+def save_state(env: VectorEnv | gym.Env) -> dict | None:
+    """Return the state of `env`, or None where part of it cannot be read: physics engines, open windows, connections.
 
-    An environment with get_state() -> dict and set_state(dict) speaks for itself; its np_random is saved anyway. Worker
-    processes capture their environments themselves: a layer with states() -> dict or None and restore(dict).
+    An environment that has the methods get_state() -> dict and set_state(dict) decides itself what is saved; its
+    np_random is saved in any case. A vector environment whose environments live in other processes has methods of the
+    names of these two functions: save_state() -> dict or None, and load_state(dict).
     """
     try:
-        return {"layers": _capture(env, {})}
+        return {"layers": _save(env, {})}
     except (OpaqueError, RecursionError):
         return None
 
 
-def restore(env: VectorEnv | gym.Env, state: dict) -> None:
-    """Put `state` back into an environment made the same way; afterwards it steps as the captured one did."""
+def load_state(env: VectorEnv | gym.Env, state: dict) -> None:
+    """Put `state` into an environment made in the same way, which then steps as the saved one would have.
+
+    Raises:
+        ValueError: the environment or its wrappers are of other classes than the saved ones.
+    """
     got, wanted = _kinds(state["layers"]), _kinds(_skeleton(env))
     if got != wanted:
-        raise ValueError(f"got the state of {got}, wanted one of {wanted}; make the environments as they were captured")
-    _restore(env, state["layers"], {})
+        raise ValueError(f"got the state of {got}, wanted one of {wanted}; make the environments as they were saved")
+    _load(env, state["layers"], {})
 
 
 # --- layers --------------------------------------------------------------------------------------------------------
 
 
 def _layers(env: Any) -> list:
-    """An environment's wrappers, outermost first, and the environment itself."""
+    """Return the wrappers of an environment, outermost first, and the environment itself."""
     layers = [env]
     while isinstance(inner := vars(layers[-1]).get("env"), gym.Env | VectorEnv):
         layers.append(inner)
     return layers
 
 
-def _parts(layer: Any) -> list[gym.Env]:
+def _sub_envs(layer: Any) -> list[gym.Env]:
     return layer.envs if isinstance(layer, SyncVectorEnv) else []
 
 
-def _speaks(layer: Any) -> bool:
+def _has_own_state(layer: Any) -> bool:
     return hasattr(type(layer), "get_state") and hasattr(type(layer), "set_state")
 
 
-def _far(layer: Any) -> bool:
-    """Whether its environments live in other processes."""
-    return hasattr(type(layer), "states") and hasattr(type(layer), "restore")
+def _is_remote(layer: Any) -> bool:
+    """Return whether the environments of a vector environment live in other processes."""
+    return hasattr(type(layer), "save_state") and hasattr(type(layer), "load_state")
 
 
 def _skeleton(env: Any) -> list[dict]:
-    """The layers' classes, without their attributes."""
+    """Return the layers' classes, without their attributes."""
     return [
-        {"class": type(layer).__qualname__, "envs": [_skeleton(part) for part in _parts(layer)]}
+        {"class": type(layer).__qualname__, "envs": [_skeleton(sub_env) for sub_env in _sub_envs(layer)]}
         for layer in _layers(env)
     ]
 
 
-def _capture(env: Any, seen: dict) -> list[dict]:
+def _save(env: Any, seen: dict) -> list[dict]:
     out: list[dict] = []
     for layer, saved in zip(_layers(env), _skeleton(env), strict=True):
-        if _far(layer):
-            saved["workers"] = layer.states()
+        if _is_remote(layer):
+            saved["workers"] = layer.save_state()
             if saved["workers"] is None:
                 raise OpaqueError
             return [*out, saved]
-        if _speaks(layer):
-            saved["given"] = _encode(layer.get_state(), seen)
-        own = {k: v for k, v in vars(layer).items() if k in RANDOM or not (_speaks(layer) or _skipped(layer, k, v))}
-        saved["attributes"] = {name: _encode(value, seen) for name, value in own.items()}
-        saved["envs"] = [_capture(part, seen) for part in _parts(layer)]
+        own = _has_own_state(layer)
+        if own:
+            saved["own_state"] = _encode(layer.get_state(), seen)
+        attributes = {k: v for k, v in vars(layer).items() if k in RANDOM or not (own or _skipped(layer, k, v))}
+        saved["attributes"] = {name: _encode(value, seen) for name, value in attributes.items()}
+        saved["envs"] = [_save(sub_env, seen) for sub_env in _sub_envs(layer)]
         out.append(saved)
     return out
 
 
-def _restore(env: Any, layers: list[dict], seen: dict) -> None:
+def _load(env: Any, layers: list[dict], seen: dict) -> None:
     for layer, saved in zip(_layers(env), layers, strict=True):
         if "workers" in saved:
-            layer.restore(saved["workers"])
+            layer.load_state(saved["workers"])
             return
-        if "given" in saved:
-            layer.set_state(_decode(saved["given"], seen))
+        if "own_state" in saved:
+            layer.set_state(_decode(saved["own_state"], seen))
         vars(layer).update({name: _decode(value, seen) for name, value in saved["attributes"].items()})
-        for part, below in zip(_parts(layer), saved["envs"], strict=True):
-            _restore(part, below, seen)
+        for sub_env, below in zip(_sub_envs(layer), saved["envs"], strict=True):
+            _load(sub_env, below, seen)
 
 
 def _kinds(layers: list[dict]) -> str:
-    """In words that can be compared, such as `SyncVectorEnv[2 x TimeLimit > CartPoleEnv]`."""
+    """Return the classes as one line of text, such as `SyncVectorEnv[2 x TimeLimit > CartPoleEnv]`."""
     counts = [Counter(_kinds(part) for part in layer["envs"]) for layer in layers]
     inside = ["[" + ", ".join(f"{n} x {kind}" for kind, n in count.items()) + "]" if count else "" for count in counts]
     return " > ".join(layer["class"] + part for layer, part in zip(layers, inside, strict=True))
 
 
 def _skipped(layer: Any, name: str, value: Any) -> bool:
-    """Whether an attribute is a layer further in, which is saved by itself, or configuration."""
+    """Return whether an attribute is a layer further in, which is saved by itself, or configuration."""
     inner = name == "env" and isinstance(value, gym.Env | VectorEnv)
-    return inner or (name == "envs" and value is _parts(layer)) or name in SKIPPED or _configuration(value)
+    return inner or (name == "envs" and value is _sub_envs(layer)) or name in SKIPPED or _configuration(value)
 
 
 # --- values --------------------------------------------------------------------------------------------------------
@@ -166,9 +172,10 @@ CODECS: dict[str, tuple[type, Callable, Callable]] = {
 
 
 def _encode(value: Any, seen: dict) -> Any:
-    """`value` in plain values; a generator held in two places is saved once, so that it stays one.
+    """Return `value` in plain values; a generator that two objects share is saved once, so that it stays shared.
 
     Arguments:
+        value: of an attribute.
         seen: identity of a generator -> its number, and the generator, which keeps its identity from being reused.
     """
     if value is None or type(value) in (bool, int, float, str):
