@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 import bayesrl
+from bayesrl.posteriors import SGMCMC
 
 CONFIGS = Path(bayesrl.__file__).parent / "configs"
 # A word that names the use of a class or builder with settings of its own, or the dynamics of a sampler.
@@ -41,7 +43,9 @@ def test_a_word_is_the_name_of_what_it_builds(group: str, word: str) -> None:
     if word in PRESETS[group]:
         assert name == PRESETS[group][word]
     elif name == "SGMCMC":  # one sampler; the word names its dynamics
-        assert snake_case(get_object(config["optimizer"]["_target_"]).__name__) == word
+        default = inspect.signature(SGMCMC).parameters["optimizer"].default.func
+        dynamics = get_object(config["optimizer"]["_target_"]) if "optimizer" in config else default
+        assert snake_case(dynamics.__name__) == word
     else:
         assert snake_case(name) == word
 
