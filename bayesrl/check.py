@@ -31,7 +31,7 @@ def check(argv: list[str]) -> int:
     from omegaconf import OmegaConf
 
     from bayesrl.envs.checker.report import findings
-    from bayesrl.experiment import build, cli, config
+    from bayesrl.experiment import cli, config, environments
 
     dirs, words, _ = cli.options(argv)
     if len(ids := [word for word in words if "=" not in word]) > 1:
@@ -41,7 +41,7 @@ def check(argv: list[str]) -> int:
     env: dict = OmegaConf.to_container(loaded.env, resolve=True)  # type: ignore[assignment]
     print(env["id"])
     plain = (env[key] for key in ("num_envs", "kwargs", "imports", "vectorization"))
-    for what, finding in findings(build.environment(loaded), *plain):
+    for what, finding in findings(environments.environment(loaded), *plain):
         print(f"    {what:14}{finding}", flush=True)
     print("all is well")
     return 0

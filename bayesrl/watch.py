@@ -52,7 +52,7 @@ def watch(argv: list[str]) -> int:
     from bayesrl.deployment.episode import play
     from bayesrl.deployment.frames import Frames
     from bayesrl.deployment.viewers import Film, Terminal, Window, has_display
-    from bayesrl.experiment import build, cli
+    from bayesrl.experiment import build, cli, environments
     from bayesrl.experiment.config import ConfigError
     from bayesrl.experiment.run_directory import stored
 
@@ -71,7 +71,7 @@ def watch(argv: list[str]) -> int:
     if mode == "video":
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments that draw by pygame look for no display
     policy, config = build.policy(run_dir, words["device"]), stored(run_dir)
-    with contextlib.closing(build.watched(config, pictures=mode != "terminal")) as env:
+    with contextlib.closing(environments.watched(config, pictures=mode != "terminal")) as env:
         names = words["names"].strip("[]").split(",") if words["names"] else meanings(env)
         if names and policy.spec.bounds is None and len(names) != policy.spec.actions:
             raise ConfigError([f"got {len(names)} names, wanted {policy.spec.actions}, one for each action"])

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
-import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.error import DependencyNotInstalled
-from gymnasium.vector import VectorEnv
-from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from bayesrl.deployment.policy import Policy
-from bayesrl.envs.checker.check import check as check_env
-from bayesrl.envs.errors import EnvError
-from bayesrl.envs.vector.make import make
-from bayesrl.envs.vector.single import EnvId, single
-from bayesrl.envs.vector.tensor_env import TensorEnv
-from bayesrl.envs.vector.worker import WorkerError
-from bayesrl.envs.wrappers import Wrapped
 from bayesrl.experiment import config as cfg
 from bayesrl.experiment import run_directory
+from bayesrl.experiment.building import building, warn
 from bayesrl.experiment.config import ConfigError
-from bayesrl.experiment.objects import LATER, NO_OBJECTS, EnvInstance, Objects, given_in_python, is_callable, realize
+from bayesrl.experiment.environments import (
+    environments,
+    evaluation_environments,
+    find_device,
+    test_environments,
+    warn_of_wrappers,
+)
+from bayesrl.experiment.objects import LATER, NO_OBJECTS, Objects, is_callable, realize
 from bayesrl.experiment.signatures import only_accepted
 from bayesrl.posteriors import Posterior
 from bayesrl.rl.agent import Agent
 from bayesrl.rl.types import EnvSpec
 from bayesrl.training.callbacks import Callback, CallbackList
-from bayesrl.training.checkpoint import CheckpointError, Checkpoints
+from bayesrl.training.checkpoint import Checkpoints
 from bayesrl.training.device_vector_env import DeviceVectorEnvAdapter
 from bayesrl.training.logger import Logger
-from bayesrl.training.loop import DivergedError, TrainingLoop
+from bayesrl.training.loop import TrainingLoop
 from bayesrl.training.monitor import Monitor
 from bayesrl.training.progress import printer
 from bayesrl.training.rng import preserved_rng
@@ -51,10 +45,6 @@ from bayesrl.training.rules import Intervals, SolveRule, StopRule
 from bayesrl.training.tags import layout
 from bayesrl.training.vector_env import VectorEnvAdapter
 from bayesrl.world_models.imagination import Experience, imaginable
-
-TOLD = (
-    ConfigError, EnvError, WorkerError, CheckpointError, DivergedError, MemoryError, torch.OutOfMemoryError, ValueError,
-)  # fmt: skip
 
 
 def build(
@@ -78,8 +68,8 @@ def build(
     envs, config.env.vectorization = environments(
         config, config.env.num_envs, config.env.vectorization, discount, device, objects
     )
-    _warn_of_wrappers(config, objects)
-    test_envs = _test_environments(config, envs, device, objects)
+    warn_of_wrappers(config, objects)
+    test_envs = test_environments(config, envs, device, objects)
     agent = build_agent(config, envs.spec, device, objects=objects)
     rollout = Rollout(agent, envs, config.replay_ratio, _overlap(config))
     checkpoints = Checkpoints(run_dir, config.checkpoint.keep)
@@ -99,14 +89,7 @@ def build(
         Monitor(config.env.num_envs, config.seed, device),
         logger,
         checkpoints,
-        Intervals(
-            config.log.every,
-            config.log.draw,
-            config.checkpoint.every,
-            config.eval.every,
-            config.eval.episodes,
-            config.eval.final_episodes,
-        ),
+        _intervals(config),
         config.seed,
         StopRule(config.stop.seconds, config.stop["return"]),
         SolveRule(**config.solve) if config.solve else None,
@@ -117,6 +100,11 @@ def build(
     if state is not None:
         loop.resume(state)
     return loop
+
+
+def _intervals(config: DictConfig) -> Intervals:
+    log, test = config.log, config.eval
+    return Intervals(log.every, log.draw, config.checkpoint.every, test.every, test.episodes, test.final_episodes)
 
 
 def _resumed(config: DictConfig, run_dir: Path, agent: Agent, checkpoints: Checkpoints) -> dict | None:
@@ -146,20 +134,11 @@ def _overlap(config: DictConfig) -> bool | None:
     return overlap
 
 
-def _warn_of_wrappers(config: DictConfig, objects: Objects) -> None:
-    wrapped = environment(config, objects)
-    if isinstance(wrapped, Wrapped) and wrapped.passes_over(config.env.num_envs, plain(config.env.kwargs)):
-        warn(
-            f"{config.env.id} has a vector version of its own, which env.wrappers keep out, as a wrapper is of one "
-            f"environment: {config.env.vectorization} it is, and slower"
-        )
-
-
 def build_callbacks(config: DictConfig, objects: Objects = NO_OBJECTS) -> list[Callback]:
     """Return the callbacks that were given, or else those that a configuration names."""
     if "callbacks" in objects:
         return objects["callbacks"]
-    with _building("callback"):
+    with building("callback"):
         return [instantiate(node, _convert_="all") for node in cfg.callbacks(config)]
 
 
@@ -193,10 +172,10 @@ def build_agent(
     """
     target = objects.get("agent", config.agent["_target_"])
     if "agent" in objects and not is_callable(target):
-        return target.to(device) if isinstance(target, nn.Module) else target
+        return target.to(device) if isinstance(target, nn.Module) else target  # type: ignore[return-value]
     parts: dict[str, Any] = {"spec": spec}
     if "posterior" in only_accepted(target, {"posterior": None}):
-        with _building("agent"):
+        with building("agent"):
             # Of Q-functions, unless the agent says what its posterior is over.
             kind = get_object(target) if isinstance(target, str) else target
             signature = getattr(kind.func if isinstance(kind, partial) else kind, "signature", None)
@@ -205,15 +184,15 @@ def build_agent(
         if not memory:
             parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
     for name in ("exploration", "target_update"):
-        with _building(name, config[name]):
+        with building(name, config[name]):
             parts[name] = _part(name, config[name], objects).to(device)
-    with _building("planner", config.planner):
+    with building("planner", config.planner):
         parts["planner"] = _part("planner", config.planner, objects)
     if "imagination" in objects:
         parts["imagination"] = objects["imagination"]
     elif config.get("imagination"):
         parts["imagination"] = build_imagination(config, spec, device)
-    with _building("agent", config.agent):
+    with building("agent", config.agent):
         accepted = only_accepted(target, parts)
         agent = target(**accepted) if "agent" in objects else instantiate(config.agent, _convert_="all", **accepted)
         return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
@@ -236,13 +215,13 @@ def build_posterior(
     """
     if "posterior" in objects and not is_callable(objects["posterior"]):
         return objects["posterior"].to(device)
-    with _building(f"{prefix}likelihood", config.likelihood):
+    with building(f"{prefix}likelihood", config.likelihood):
         likelihood = _part("likelihood", config.likelihood, objects)
-    with _building(f"{prefix}network", config.network):
+    with building(f"{prefix}network", config.network):
         network = _part("network", config.network, objects)
         if is_callable(network):
             network = network(shape, outputs, categories=spec.categories, size=likelihood.size)
-    with _building(f"{prefix}posterior", config.posterior):
+    with building(f"{prefix}posterior", config.posterior):
         build = objects.get("posterior") or instantiate(config.posterior, _convert_="all")
         return build(network, likelihood=likelihood).to(device)
 
@@ -260,126 +239,17 @@ def build_imagination(config: DictConfig, spec: EnvSpec, device: torch.device) -
         able = "wanted an agent that learns from batches of a replay: agent=bayes_dqn or agent=bayes_ac"
         raise ConfigError([f"got imagination={config.imagination['_target_']} for {config.agent['_target_']}, {able}"])
     node = config.imagination
-    with _building("imagination", node):
+    with building("imagination", node):
         shape, outputs = imaginable(spec)
     world = build_posterior(node, spec, shape, outputs, device, "imagination.")
     own = cfg.own(node)
     made = instantiate(own, _convert_="all")
 
     def build(*given: Any) -> Experience:
-        with _building("imagination", own):
+        with building("imagination", own):
             return made(*given, world)
 
     return build
-
-
-@contextlib.contextmanager
-def _building(name: str, node: Any = None) -> Iterator[None]:
-    """Say which part of the configuration cannot be built, and why; the settings of its node by their whole names."""
-    try:
-        yield
-    except Exception as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        if type(cause) is ValueError and node is not None:
-            whole = {path.rpartition(".")[2]: path for path in cfg.leaves(plain(node), name)}
-            told = re.sub(r"(?<![\w.])(\w+)(?==\S)", lambda found: whole.get(found[1], found[1]), str(cause))
-            raise ValueError(told) from error
-        if isinstance(cause, TOLD):
-            raise cause from error
-        why = " ".join(str(cause).split())
-        got = f"got {'an' if name[0] in 'aeiou' else 'a'} {name} that cannot be built ({type(cause).__name__}: {why})"
-        raise ConfigError([f"{got}, wanted other values of {name}.*"]) from error
-
-
-def environment(config: DictConfig, objects: Objects = NO_OBJECTS) -> EnvId:
-    """Return the environment of a configuration as `single` and `make` take it, inside its wrappers."""
-    env_id = objects.get("env", config.env.id)
-    if isinstance(env_id, str) and env_id.startswith("<"):
-        given_in_python(env_id.strip("<>"), "env")
-    nodes = cfg.wrappers(config)
-    if not nodes:
-        return env_id
-    if config.env.vectorization in ("native", "device"):
-        got = f"got env.vectorization={config.env.vectorization} with env.wrappers"
-        raise EnvError(f"{got}, wanted auto, sync or async, because a wrapper is of one environment")
-    with _building("wrapper"):
-        made = [instantiate(node, _partial_=True, _convert_="all") for node in nodes]
-    return Wrapped(env_id, made, list(config.env.imports))
-
-
-def environments(
-    config: DictConfig,
-    num_envs: int,
-    vectorization: str,
-    discount: float,
-    device: torch.device,
-    objects: Objects = NO_OBJECTS,
-) -> tuple[VectorEnvAdapter, str]:
-    """Return the vectorized environments of a configuration, begun, and the vectorization chosen."""
-    vectorized, chosen = make(
-        environment(config, objects),
-        num_envs,
-        plain(config.env.kwargs),
-        list(config.env.imports),
-        "sync" if isinstance(objects.get("env"), EnvInstance) else vectorization,
-        device,
-        config.workers.timeout,
-        config.workers.restarts,
-    )
-    return _adapter(vectorized, discount, device, config.seed), chosen
-
-
-def _adapter(vectorized: VectorEnv, discount: float, device: torch.device, seed: int) -> VectorEnvAdapter:
-    envs: VectorEnvAdapter
-    if isinstance(vectorized, TensorEnv):
-        # The curves are means over 100 episodes, and evaluations play in at most 100 environments.
-        envs = DeviceVectorEnvAdapter(vectorized, discount, told=100)
-    else:
-        envs = VectorEnvAdapter(vectorized, discount, device)
-    envs.reset(seed=seed)
-    return envs
-
-
-def evaluation_environments(
-    config: DictConfig, num_envs: int, device: torch.device, objects: Objects = NO_OBJECTS
-) -> VectorEnvAdapter:
-    """Return environments for evaluation, vectorized as those of training are, in no more workers than these."""
-    if "eval_env" in objects:
-        given = objects["eval_env"]
-        alone = isinstance(given, EnvInstance)
-        vectorized, _ = make(given, 1 if alone else num_envs, vectorization="sync" if alone else "auto", device=device)
-        return _adapter(vectorized, 1.0, device, config.seed)
-    if config.env.vectorization == "async":
-        num_envs = min(num_envs, config.env.num_envs)
-    return environments(config, num_envs, config.env.vectorization, 1.0, device, objects)[0]
-
-
-def _test_environments(
-    config: DictConfig, envs: VectorEnvAdapter, device: torch.device, objects: Objects
-) -> VectorEnvAdapter:
-    """Return the environments of a run's evaluations: the one that it trains in where that is all there is."""
-    if isinstance(objects.get("env"), EnvInstance) and "eval_env" not in objects:
-        return VectorEnvAdapter(envs.env, 1.0, device)
-    between = 0 < config.eval.every <= config.steps
-    episodes = config.eval.episodes if between else config.eval.final_episodes
-    return evaluation_environments(config, 100 if config.solve else min(10, episodes), device, objects)
-
-
-def find_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one.
-
-    Raises:
-        ConfigError: a device that does not exist here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ConfigError([f"got device={name}, wanted auto or one of those found here: {', '.join(found)}"]) from error
-    return device
 
 
 def trained(
@@ -418,66 +288,3 @@ def policy(run_dir: Path, device: str = "cpu", objects: Objects = NO_OBJECTS) ->
         agent = build_agent(config, spec, found, memory=False, objects=objects)
     agent.load_state_dict(run_directory.checkpoints(run_dir, warn).load(None, warn)["agent"])
     return Policy(agent, spec, observations, actions)
-
-
-def watched(config: DictConfig, pictures: bool) -> gym.Env:
-    """One environment of a configuration, which gives pictures of itself where it can and they are wanted."""
-    build = partial(single, environment(config), imports=list(config.env.imports))
-    kwargs = plain(config.env.kwargs)
-    env = build(kwargs=kwargs)
-    if not pictures or "rgb_array" not in env.metadata.get("render_modes", ()):
-        return env
-    env.close()
-    try:
-        env = build(kwargs=kwargs | {"render_mode": "rgb_array"})
-        env.reset()
-        env.render()
-    except (EnvError, DependencyNotInstalled) as error:
-        warn(f"no pictures of {config.env.id}: {error}")
-        return build(kwargs=kwargs)
-    return env
-
-
-def _device_problems(config: DictConfig) -> list[str]:
-    try:
-        find_device(config.device)
-    except ConfigError as error:
-        return [str(error)]
-    return []
-
-
-def _environment_problems(config: DictConfig, objects: Objects = NO_OBJECTS) -> list[str]:
-    try:
-        kwargs, imports = plain(config.env.kwargs), list(config.env.imports)
-        with contextlib.closing(single(environment(config, objects), kwargs, imports)) as env:
-            check_env(env)
-    except (EnvError, ConfigError) as error:
-        return [str(error)]
-    if "eval_env" not in objects:
-        return []
-    try:
-        with contextlib.closing(single(objects["eval_env"])) as test_env:
-            check_env(test_env)
-            for name in ("observation_space", "action_space"):
-                got, wanted = getattr(test_env, name), getattr(env, name)
-                if got != wanted:
-                    return [f"got eval_env with {name} {got}, wanted that of env, {wanted}: give one of the same kind"]
-    except EnvError as error:
-        return [f"eval_env: {error}"]
-    return []
-
-
-CHECKS = (_device_problems, _environment_problems)  # of a sound configuration
-
-
-def checks(objects: Objects) -> tuple[cfg.Check, ...]:
-    """Return the checks of a configuration in which `objects` take the place of some parts."""
-    return (_device_problems, partial(_environment_problems, objects=objects))
-
-
-def warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr)
-
-
-def plain(node: Any) -> dict:
-    return dict(OmegaConf.to_container(node, resolve=True))  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bayesrl.experiment import build
+from bayesrl.experiment.building import INPUT_ERRORS
 from bayesrl.experiment.config import ConfigError
 from bayesrl.experiment.settings import MAX_SEED
 
@@ -15,7 +15,7 @@ def command(argv: list[str], function: Callable[[list[str]], int]) -> int:
     """Run a command; errors of input become one sentence and exit code 2, everything else a traceback."""
     try:
         return function(argv)
-    except (*build.TOLD, OSError) as error:
+    except (*INPUT_ERRORS, OSError) as error:
         print("\n".join(f"error: {problem}" for problem in told(error)), file=sys.stderr)
     except KeyboardInterrupt:
         return 130

@@ -29,9 +29,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from bayesrl.experiment import build, cli, run_directory, single_run
+from bayesrl.experiment import cli, run_directory, single_run
 from bayesrl.experiment import config as cfg
 from bayesrl.experiment.config import ConfigError
+from bayesrl.experiment.environments import CHECKS
 from bayesrl.training.checkpoint import CheckpointError
 
 MAY_DIFFER = ("run_dir", "resume", *cfg.RESUMABLE)  # between a configuration and the stored one
@@ -278,7 +279,7 @@ def checked(
 
 def _composed(words: list[str], config_dirs: Sequence[str]) -> DictConfig | ConfigError:
     try:
-        return cfg.load(words, config_dirs, build.CHECKS)
+        return cfg.load(words, config_dirs, CHECKS)
     except ConfigError as error:
         return error
 

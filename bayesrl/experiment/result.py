@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesrl.experiment import build, run_directory
+from bayesrl.experiment.building import plain
 from bayesrl.experiment.objects import NO_OBJECTS, Objects
 from bayesrl.plotting.figure import Figure
 from bayesrl.plotting.learning_curves import learning_curves
@@ -57,7 +58,7 @@ class Result:
 
     def __init__(self, run_dir: str | Path, interrupted: str | None = None, objects: Objects = NO_OBJECTS) -> None:
         self.run_dir, self.interrupted, self._objects = Path(run_dir), interrupted, objects
-        self.config: dict[str, Any] = build.plain(run_directory.stored(self.run_dir))
+        self.config: dict[str, Any] = plain(run_directory.stored(self.run_dir))
         file = self.run_dir / "result.json"
         self.summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         self.metrics: dict[str, Metric] = read_metrics(self.run_dir / "metrics.csv")

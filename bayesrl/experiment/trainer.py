@@ -19,16 +19,17 @@ import gymnasium as gym
 import torch
 from omegaconf import DictConfig
 
-from bayesrl.experiment import build, run_directory
+from bayesrl.experiment import build, environments, run_directory
 from bayesrl.experiment import config as cfg
 from bayesrl.experiment.arguments import resume_words, translate
+from bayesrl.experiment.building import plain
 from bayesrl.experiment.objects import NO_OBJECTS, Objects
 from bayesrl.experiment.result import Result
 from bayesrl.training.callbacks import Callback
 from bayesrl.training.rng import preserved_rng
 
 
-class Words(TypedDict, total=False):
+class RunWords(TypedDict, total=False):
     """What the command takes at its top level: settings of the whole run, and groups.
 
     A group takes the name of one of its options, or an object. A class or a `functools.partial` of one that an option
@@ -41,7 +42,6 @@ class Words(TypedDict, total=False):
     device: str
     threads: int
     capture: bool | str
-    run_dir: str | Path | None
     replay_ratio: float
     prior_scale: float
     solve: Mapping[str, Any] | None
@@ -54,6 +54,12 @@ class Words(TypedDict, total=False):
     planner: Any
     imagination: Any
     experiment: str | None
+
+
+class Words(RunWords, total=False):
+    """The words of a new run, which may also name its directory."""
+
+    run_dir: str | Path | None
 
 
 class Trainer:
@@ -89,7 +95,7 @@ class Trainer:
     ) -> None:
         given = translate(env, dict(words), settings or {}, eval_env, callbacks)
         with isolated():
-            config = cfg.load(given.overrides, (), build.checks(given.objects), given.nodes)
+            config = cfg.load(given.overrides, (), environments.checks(given.objects), given.nodes)
         self._begin(config, given.objects)
 
     @classmethod
@@ -101,7 +107,7 @@ class Trainer:
         settings: Mapping[str, Any] | None = None,
         eval_env: str | type | gym.Env | Any | None = None,
         callbacks: Sequence[Callback] = (),
-        **words: Unpack[Words],
+        **words: Unpack[RunWords],
     ) -> Trainer:
         """Return a trainer that goes on with a run, from its newest checkpoint.
 
@@ -120,7 +126,7 @@ class Trainer:
         stored = run_directory.stored(path, resuming=True)
         given = resume_words(stored, env, dict(words), settings or {}, eval_env, callbacks)
         with isolated():
-            config = cfg.resumed(stored, given.overrides, build.checks(given.objects))
+            config = cfg.resumed(stored, given.overrides, environments.checks(given.objects))
         return cls.from_config(config, path, given.objects)
 
     @classmethod
@@ -136,7 +142,7 @@ class Trainer:
     @property
     def config(self) -> dict[str, Any]:
         """The configuration, as nested dictionaries."""
-        return build.plain(self._config)
+        return plain(self._config)
 
     def train(self, steps: int | None = None, progress: bool = True) -> Result:
         """Train, or go on training, until `steps` transitions in total or a reason to stop.

@@ -86,10 +86,10 @@ class Callback:
     """
 
     def on_step(self, context: Context) -> bool | None:
-        """Called after every step of all environments and the updates that follow it."""
+        """Called after every step of all environments, when its updates, log rows and evaluations are over."""
 
     def on_episode(self, context: EpisodeContext) -> bool | None:
-        """Called for every training episode that has ended, before the `on_step` of the step that ended it."""
+        """Called for every training episode that has ended, before evaluations and the `on_step` of its step."""
 
     def on_evaluation(self, context: EvaluationContext) -> bool | None:
         """Called after every evaluation, the one at the end of the run included, with its row in `metrics`."""

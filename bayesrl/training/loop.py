@@ -123,8 +123,11 @@ class TrainingLoop:
                     bar.update(made)
                     if rollout.envs.finished:
                         bar.set_postfix_str(self._postfix(), refresh=False)
-                self._call_after_step()
+                if self.callbacks.wants("on_episode"):
+                    for episode in rollout.envs.finished:
+                        self._call("on_episode", EpisodeContext, episode=episode)
                 self._events(made)
+                self._call("on_step", Context)
             with rollout.clock("log"):
                 self.save()
         return self._finish()
@@ -151,12 +154,6 @@ class TrainingLoop:
         for line in envs.broken:
             self.say(f"warning: {line}{where}")
         envs.broken.clear()
-
-    def _call_after_step(self) -> None:
-        if self.callbacks.wants("on_episode"):
-            for episode in self.rollout.envs.finished:
-                self._call("on_episode", EpisodeContext, episode=episode)
-        self._call("on_step", Context)
 
     def _call(self, hook: str, context: type[Context], **facts: Any) -> None:
         """Call the callbacks; the run is saved before an exception of theirs goes on."""

@@ -2,6 +2,9 @@
 
 import json
 import math
+import struct
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -152,3 +155,43 @@ def test_the_command_uses_them_too(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "did you mean patience" in capsys.readouterr().err
     assert main([*words, "callbacks=[3]"]) == 2
     assert "got callbacks[0]=3, wanted a _target_" in capsys.readouterr().err
+
+
+def test_rows_reach_weights_and_biases_without_a_network(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    from bayesrl.training.wandb import WandbLogger
+
+    result = train(tmp_path / "run", WandbLogger(project="tests", mode="offline", config={"posterior": "hypermodel"}))
+    (file,) = (tmp_path / "run").rglob("*.wandb")
+    rows = []
+    for data in wandb_records(file.read_bytes()):
+        items = Record.FromString(data).history.item
+        rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+    assert [row["transitions"] for row in rows if row] == [100, 200, 300, 400]
+    returns = [row["eval/mean_reward"] for row in rows if "eval/mean_reward" in row]
+    assert returns == result.metrics["eval/mean_reward"].values.tolist()
+
+
+def wandb_records(content: bytes) -> Iterator[bytes]:
+    """The records of a file that Weights & Biases writes: seven bytes, then LevelDB's log format."""
+    at, parts, size = 7, b"", 2**15
+    while at + 7 <= len(content):
+        if size - at % size < 7:
+            at += size - at % size  # no record begins so near the end of a block
+            continue
+        length, kind = struct.unpack_from("<HB", content, at + 4)
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+def test_weights_and_biases_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bayesrl.training.wandb import WandbLogger
+
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match=r'pip install "bayesrl\[wandb\]"'):
+        WandbLogger()
