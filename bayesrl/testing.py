@@ -196,7 +196,7 @@ class PosteriorContract(DrawsContract):
             assert not torch.equal(posterior(z, x), before)
 
     def test_learning_lowers_the_loss(self) -> None:
-        """300 updates on a fixed batch reduce the mean squared error of the draws to less than a half."""
+        """150 updates on a fixed batch reduce the mean squared error of the draws to less than a half."""
         posterior = self.fresh()
         z = posterior.index(posterior.draws)
         batch = self.batch(posterior, z)
@@ -208,7 +208,7 @@ class PosteriorContract(DrawsContract):
             return (batch.weight * (taken - batch.y).square()).mean()
 
         before = error()
-        for _ in range(300):
+        for _ in range(150):
             info = posterior.learn(batch, posterior.index(posterior.draws) if posterior.draws > 1 else z)
         assert info["loss"].shape == () and info["loss"].isfinite()
         assert error() < before / 2

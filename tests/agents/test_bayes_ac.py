@@ -89,6 +89,7 @@ def test_the_greedy_action_is_the_proposal_that_the_mean_likes_best():
     torch.testing.assert_close(own, worth.amax(0))
 
 
+@pytest.mark.slow
 def test_captured_updates_are_the_eager_ones():
     """Ten updates of the ensemble with the same noise: parameters within 1e-4."""
     eager, captured = played(made()), played(made())

@@ -76,6 +76,7 @@ def test_conjugate_regression() -> None:
     agrees(f[..., 0, 0], torch.tensor(1.989610).double(), torch.tensor(0.411255).double())
 
 
+@pytest.mark.slow
 def test_conjugate_regression_with_correlated_weights() -> None:
     """400 draws of slope and intercept with correlation -0.965, whose standard error is 0.006 at an ESS of 150."""
     posterior = linear(FAR)

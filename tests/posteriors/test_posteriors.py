@@ -137,6 +137,7 @@ def test_prior_has_standard_deviation_beta(categories: int) -> None:
     assert torch.cat(values).std() == pytest.approx(2.0, rel=0.15)
 
 
+@pytest.mark.slow
 def test_uncertainty_falls_where_there_is_data_and_stays_elsewhere() -> None:
     """With targets of 0 on x > 0, the std of the draws there is a fifth of that at x < -1, or less."""
     torch.manual_seed(0)
