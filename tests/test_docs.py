@@ -168,6 +168,20 @@ def test_the_loop_in_python(files: Path, capsys: pytest.CaptureFixture) -> None:
     assert float(capsys.readouterr().out) > 0
 
 
+def test_the_settings_of_the_README_exist_with_its_defaults() -> None:
+    """Its table of settings names each with the default that a run without words has."""
+    config = load([], ())
+    section = README.split("## Settings you will change first")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[\w.`, ]+`) \| ([^|]+) \|", section, re.M)
+    shown = {}
+    for names, defaults in rows:
+        found = re.findall(r"\[[^]]*\]|[^, ]+", defaults)
+        shown |= dict(zip(re.findall(r"`([^`]+)`", names), found, strict=True))
+    assert len(shown) == 12
+    for name, default in shown.items():
+        assert str(OmegaConf.select(config, name)) == default, name
+
+
 def test_the_figures_of_choosing_are_those_of_the_results() -> None:
     """Its table rows are rows of the results or of the posteriors, and every number of its text stands there too."""
     sources = PAGES["results"] + PAGES["posteriors"]
