@@ -11,6 +11,7 @@ Names are imported when they are first used, so that `import bayesrl` is fast.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesrl.version import __version__ as __version__
@@ -101,6 +102,16 @@ _MODULES = {
     "EarlyStopping": "bayesrl.training.callbacks",
 }
 __all__ = ["__version__", *_MODULES]
+
+
+# In a checkout these packages are symbolic links, which git writes as text files where links are switched off.
+for _package in ("agents", "envs", "configs"):
+    if not (_path := Path(__file__).with_name(_package)).is_dir():
+        raise ImportError(
+            f"got {'a text file' if _path.exists() else 'nothing'} at {_path}, wanted a symbolic link to the folder "
+            f"../{_package}: clone again with `git clone -c core.symlinks=true`, the default on Linux and macOS, "
+            "and in developer mode on Windows, or install a wheel"
+        )
 
 
 def __getattr__(name: str) -> Any:
