@@ -29,7 +29,7 @@ from bayesrl.world_models.imagination import Experience
 
 
 def critic(spec: EnvSpec) -> tuple[tuple[int, ...], int]:
-    """What the posterior's functions take and give: observation and action side by side, and one value.
+    """Return the critic's signature: an observation and an action side by side give one value.
 
     Raises:
         ValueError: actions that are discrete, or observations that are no vectors of numbers.
@@ -121,7 +121,7 @@ class BayesAC(nn.Module):
         return (action + self.noise * torch.randn_like(action)).clamp(-1, 1)
 
     def follow(self, n: int) -> Callable[[Tensor], Tensor]:
-        """What n imagined branches do, each by one of the K policies: obs [n, D] -> actions [n, A]."""
+        """Return how n imagined branches act, each by one of the K policies: obs [n, D] -> actions [n, A]."""
         return partial(self.perturbed, torch.randint(len(self.z), (n,), device=self.z.device))
 
     def observe(self, transition: Transition) -> None:
@@ -171,7 +171,7 @@ class BayesAC(nn.Module):
 
     @torch.no_grad()
     def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Of the K target policies' actions the one that is best on average over the draws."""
+        """Return the one of the K target policies' actions that is best on average over the draws."""
         x = self.normalizer.obs(obs)
         proposed = self.target_actors(x)  # [K, B, A]
         flat = torch.cat([x.repeat(len(proposed), 1), proposed.flatten(0, 1)], 1)
@@ -180,7 +180,7 @@ class BayesAC(nn.Module):
 
     @torch.no_grad()
     def judge(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each draw at obs [B, D]: what it would do, [K, B, A], and its value of `action` [B, A], [K, B]."""
+        """Return each draw's own action at obs [B, D], [K, B, A], and its value of `action` [B, A], [K, B]."""
         x = self.normalizer.obs(obs)
         value = self.value(self.posterior, x, action.expand(len(self.z), *action.shape))
         return self.actors(x), value * self.normalizer.scale

@@ -113,7 +113,7 @@ class BayesDQN(nn.Module):
         return self.step(index, self.posterior.index(self.posterior.draws)) | told
 
     def follow(self, n: int) -> Callable[[Tensor], Tensor]:
-        """What n imagined branches do, each greedy on a draw of its own: obs [n, *] -> actions [n]."""
+        """Return how n imagined branches act, each greedily on its own draw: obs [n, *] -> actions [n]."""
         z = self.posterior.index(n)
         return lambda obs: greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.normalizer.obs(obs))))
 

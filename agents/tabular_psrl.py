@@ -67,7 +67,7 @@ class TabularPSRL(nn.Module):
     # --- posterior -----------------------------------------------------------------------------------------------
 
     def alpha(self) -> Tensor:
-        """Of the Dirichlet posteriors, [S, A, S + 1]."""
+        """Return the concentrations of the Dirichlet posteriors, [S, A, S + 1]."""
         return self.visits + self.concentration / self.visits.shape[-1]
 
     def normal_gamma(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

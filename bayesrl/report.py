@@ -158,7 +158,7 @@ def table(comparison: Comparison) -> str:
 
 
 def facts(runs: Sequence[RunRecord], compared: Sequence[Comparison]) -> dict[str, str]:
-    """What a stranger needs to know of the whole."""
+    """Return the facts that a reader needs first: runs, seeds, environments and dates."""
     seeds = {run.config["seed"] for run in runs}
     named = _span(seeds) if len(seeds) == max(seeds) - min(seeds) + 1 else ", ".join(map(str, sorted(seeds)))
     each = _span({len(task) for comparison in compared for group in comparison.groups for task in group.runs})

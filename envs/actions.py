@@ -1,4 +1,4 @@
-"""What an agent emits, and how it becomes an environment's action: one object per kind of action space.
+"""Conversion of an agent's output to an environment's action: one object per kind of action space.
 
 Shapes: E environments; A actions, or numbers of one continuous action.
 """
@@ -35,7 +35,7 @@ class Numbered:
         return action + self.start
 
     def blank(self, num_envs: int, device: torch.device | str = "cpu") -> Tensor:
-        """What an agent emits, in shape and dtype."""
+        """Return zeros of the shape and dtype that an agent emits."""
         return torch.zeros(num_envs, dtype=torch.int64, device=device)
 
     def sample(self, rng: np.random.Generator, info: dict):
@@ -93,7 +93,7 @@ class Scaled:
         return own.view(len(action), *self.space.shape)
 
     def blank(self, num_envs: int, device: torch.device | str = "cpu") -> Tensor:
-        """What an agent emits, in shape and dtype."""
+        """Return zeros of the shape and dtype that an agent emits."""
         return torch.zeros(num_envs, self.count, device=device)
 
     def sample(self, rng: np.random.Generator, info: dict):

@@ -1,4 +1,4 @@
-"""What is raised where an environment breaks its contract."""
+"""Errors that are raised where an environment breaks its contract."""
 
 from __future__ import annotations
 

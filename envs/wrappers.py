@@ -25,7 +25,7 @@ from bayesrl.envs.vector.single import EnvId, find, guarded, name_of, single, te
 
 @dataclass(frozen=True)
 class Wrapped:
-    """What `single` and `make` take in place of an id: the environment inside wrappers, each copy inside its own.
+    """Argument of `single` and `make` in place of an id: the environment inside wrappers, each copy inside its own.
 
     Its own vector version, if any, is passed over, because a wrapper is of one environment.
 

@@ -80,7 +80,7 @@ def _moment(step: int, ret: float, seen: Image.Image | None, decision: Decision)
 
 
 def picture(env: gym.Env, obs: Any) -> Image.Image | None:
-    """What the environment renders, or else an observation that is a picture or a grid itself, or None."""
+    """Return what the environment renders, or else an observation that is itself an image or a grid, or None."""
     frame = env.render() if env.render_mode == "rgb_array" else obs
     if not isinstance(frame, np.ndarray) or frame.ndim not in (2, 3) or frame.shape[0] < 2 or frame.shape[1] < 2:
         return None

@@ -35,7 +35,7 @@ class Frames:
         self.title, self.acts, self.names, self.draws = title, acts, names, draws
 
     def name(self, action: Any) -> str:
-        """Of an action, by its number, or the numbers of a continuous one."""
+        """Return an action's label: its number, or the numbers of a continuous one."""
         if not isinstance(action, int):
             return ", ".join(f"{x:.2f}" for x in action)
         return self.names[action] if self.names else f"action {action}"
@@ -124,7 +124,7 @@ class Frames:
             canvas.text(left - 12, middle, self.part(i, now), 13, "rm")
 
     def _course(self, canvas: Canvas, history: Sequence[Moment]) -> None:
-        """What was thought of the actions taken, from the episode's first step to now."""
+        """Draw the values of the actions taken, from the episode's first step to now."""
         taken = [m for m in history if m.bands is not None and not m.ended]
         x = [m.step for m in taken]
         p05, p50, p95 = ([float(m.bands[i, m.taken]) for m in taken if m.bands is not None] for i in (0, 2, 4))

@@ -21,7 +21,7 @@ from bayesrl.rl.types import EnvSpec
 
 
 class Decision(NamedTuple):
-    """What was decided at B observations.
+    """A decision at B observations.
 
     Attributes:
         action: as the environment takes it, [B] or [B, *].

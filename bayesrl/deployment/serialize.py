@@ -72,7 +72,7 @@ class Greedy(nn.Module):
 
 
 class Check(NamedTuple):
-    """How far a written file agrees with the agent.
+    """The agreement of a written file with the agent.
 
     Attributes:
         observations: compared.
@@ -147,7 +147,7 @@ def examples(spec: EnvSpec, normalizer: Normalizer, history: int, count: int) ->
 
 
 def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], given: tuple[Tensor, ...]) -> Check:
-    """What a file says beside what the model says, on all observations at once and on one.
+    """Compare a file's answers with the model's, on all observations at once and on a single one.
 
     Raises:
         ExportError: another action, where the values are not equal to rounding.
@@ -170,7 +170,7 @@ def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], given: tu
 
 
 def blame(model: Greedy, obs: Tensor, form: str) -> tuple[str, Exception] | None:
-    """What cannot be written alone, the normalizer or one function of the network, and why; None where both can."""
+    """Return which part cannot be exported alone, the normalizer or one function of the network, and why; or None."""
     parts: dict[str, tuple[Callable, Tensor]] = {"the normalizer": (model.normalizer.obs, obs)}
     network = getattr(model.posterior, "network", None)
     if network is not None:

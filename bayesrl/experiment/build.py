@@ -255,7 +255,7 @@ def build_imagination(config: DictConfig, spec: EnvSpec, device: torch.device) -
 def trained(
     words: dict[str, str], num_envs: int, memory: bool = False
 ) -> tuple[DictConfig, Agent, VectorEnvAdapter, int]:
-    """Of a run: its configuration, its agent at the newest checkpoint, environments to evaluate in, transitions.
+    """Load a run: its configuration, its agent at the newest checkpoint, environments to evaluate in, transitions.
 
     Arguments:
         words: with run and device.

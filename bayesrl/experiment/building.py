@@ -1,4 +1,4 @@
-"""What every builder needs: errors in the words of a configuration, warnings, plain values."""
+"""Helpers of every builder: errors in the words of a configuration, warnings, plain values."""
 
 from __future__ import annotations
 

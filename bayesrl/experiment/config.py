@@ -237,13 +237,13 @@ def own(imagination: DictConfig) -> DictConfig:
 
 
 def wrappers(config: DictConfig) -> list:
-    """What `env.wrappers` lists, in plain values."""
+    """Return what `env.wrappers` lists, in plain values."""
     given = OmegaConf.select(config, "env.wrappers")
     return list(OmegaConf.to_container(given, resolve=True)) if OmegaConf.is_list(given) else []  # type: ignore[arg-type]
 
 
 def callbacks(config: DictConfig) -> list:
-    """What `callbacks` lists, in plain values."""
+    """Return what `callbacks` lists, in plain values."""
     listed = config.get("callbacks")
     return list(OmegaConf.to_container(listed, resolve=True)) if OmegaConf.is_list(listed) else []  # type: ignore[arg-type]
 
@@ -301,7 +301,7 @@ def packaged() -> list[Path]:
 
 
 def settings(config: DictConfig) -> dict[str, bool | float | str]:
-    """What runs are compared by, what matters most first: components by their class, and every setting with a value."""
+    """Return the settings by which runs are compared, the most important first: components by class, and all values."""
     first = ("env.id", "agent", "posterior", "exploration", "seed")
     out: dict[str, bool | float | str] = {}
     for key, value in flat(config).items():

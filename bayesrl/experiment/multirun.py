@@ -59,7 +59,7 @@ class Member:
     told: int = 0
 
     def result(self) -> dict | None:
-        """What the finished run found; None for one that is not finished, or was begun with fewer steps."""
+        """Return the result of a finished run; None if it is not finished, or was started with fewer steps."""
         try:
             result = json.loads((self.path / "result.json").read_text())
             enough = run_directory.stored(self.path).steps >= self.config.steps
@@ -285,7 +285,7 @@ def _composed(words: list[str], config_dirs: Sequence[str]) -> DictConfig | Conf
 
 
 def _changed(config: DictConfig, path: Path) -> list[str]:
-    """What a run that has begun was not begun with."""
+    """Return the settings in which a run that has begun differs from `config`."""
     try:
         stored = cfg.flat(run_directory.stored(path))
     except CheckpointError:  # nothing began there, or the run itself will say what is broken

@@ -38,7 +38,7 @@ class Metric(NamedTuple):
 
 
 class Result:
-    """What a run directory holds, as it was when the result was made.
+    """The contents of a run directory at the time when the result was made.
 
     Arguments:
         run_dir: directory of a run of `Trainer` or of `python -m bayesrl.train`.

@@ -152,12 +152,12 @@ def describe(run_dir: Path, config: DictConfig, envs: VectorEnvAdapter, step: in
 
 
 def named(spec: EnvSpec) -> dict:
-    """What the agent knows of its environments, for JSON."""
+    """Return the agent's description of its environments, for JSON."""
     return {**spec._asdict(), "shape": list(spec.shape), "dtype": str(spec.dtype)}
 
 
 def described(run_dir: Path) -> tuple[EnvSpec, Space, Space]:
-    """What `describe` kept of the environments: what the agent knows of them, and the spaces of one of them.
+    """Return what `describe` stored: the agent's description of its environments, and the spaces of one of them.
 
     Raises:
         CheckpointError: it is missing or cut short.

@@ -30,7 +30,7 @@ from bayesrl.training.rng import preserved_rng
 
 
 class RunWords(TypedDict, total=False):
-    """What the command takes at its top level: settings of the whole run, and groups.
+    """Keywords that the command takes at its top level: settings of the whole run, and groups.
 
     A group takes the name of one of its options, or an object. A class or a `functools.partial` of one that an option
     names stands for that option, and the partial's keywords for settings of it; another class, function or partial is

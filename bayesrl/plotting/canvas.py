@@ -1,4 +1,4 @@
-"""What drawing as SVG and drawing in pixels share: colors, scales, axes and heat maps, on a canvas of either kind."""
+"""Drawing shared by SVG and pixels: colors, scales, axes and heat maps, on a canvas of either kind."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What runs say, compared and explained."""
+"""Reports of runs: read, compared, explained, and written as a page."""

@@ -165,7 +165,7 @@ class Comparison:
         return {name: figure for name, figure in made.items() if figure}
 
     def curves(self, tag: str) -> dict[str, Line]:
-        """Of the groups that have them, by name."""
+        """Return the curves of the groups that have them, by name."""
         found = {group: group.curve(tag) for group in self.groups} if self.one_environment else {}
         return {group.name: Line(*curve, group.number) for group, curve in found.items() if curve}
 

@@ -1,4 +1,4 @@
-"""What a posterior goes by, as a table, as JSON and as figures: `bayesrl.metrics.attribution` put together.
+"""Explanation of a posterior as a table, as JSON and as figures, from `bayesrl.metrics.attribution`.
 
 Shapes: n draws, B inputs, K outputs, P weights, F features.
 """
@@ -32,7 +32,7 @@ WEIGHTS = 10  # draws of the weights for each draw of relevance: an SNR below 1 
 
 
 class Explanation(NamedTuple):
-    """What a posterior goes by.
+    """The explanation of a posterior.
 
     Attributes:
         names: of the F features, or categories.
@@ -123,7 +123,7 @@ def explain(
     unit: float = 1.0,
     mask: Tensor | None = None,
 ) -> Explanation:
-    """What a posterior goes by at inputs x [B, *], each looked at where the mean's output is greatest.
+    """Explain a posterior at inputs x [B, *], each for the output with the greatest mean.
 
     Arguments:
         names: of the features: of images the channels, of indices all categories.
@@ -267,7 +267,7 @@ def feature_names(space: Space) -> list[str]:
 
 
 def _suffixes(space: Space) -> list[str]:
-    """What to put after the name of an observation to name its features."""
+    """Return the suffixes that turn the name of an observation into the names of its features."""
     match space:
         case Discrete():
             return [f"={space.start + i}" for i in range(space.n)]
@@ -289,7 +289,7 @@ def _place(index: tuple[int, ...]) -> str:
 
 
 def _map(slopes: Tensor) -> Tensor | None:
-    """Of images [height, width, channels] the pixels, of windows [W, F] the features at each time."""
+    """Return the pixels of images [height, width, channels], or the features at each time of windows [W, F]."""
     return slopes.sum(-1) if slopes.dim() == 3 else slopes if slopes.dim() == 2 else None
 
 
@@ -298,7 +298,7 @@ def _band(draws: Tensor, unit: float = 1.0) -> Band:
 
 
 def _at(values: Band | Tensor | None, i: int) -> dict | Tensor | None:
-    """What there is of feature i."""
+    """Return the values of feature i."""
     return (
         Band(*(part[i] for part in values))._asdict()
         if isinstance(values, Band)

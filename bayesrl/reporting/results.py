@@ -143,7 +143,7 @@ def _text(path: Path, missing: str) -> str:
 
 
 def _columns(text: str, tags: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Of a metrics file the named columns, without quotes or commas in cells, as the logger writes it."""
+    """Parse the named columns of a metrics file as the logger writes it, without quotes or commas in cells."""
     head, *lines = text.splitlines()
     names = head.split(",")
     places = {tag: names.index(tag) for tag in ("step", *tags) if tag in names}
@@ -193,7 +193,7 @@ def _keys(runs: Iterable[RunRecord]) -> list[str]:
 
 
 def _option(run: RunRecord, component: str) -> str:
-    """What a run has chosen of a configuration group."""
+    """Return the option that a run has chosen of a configuration group."""
     return run.words.get(component, str(run.config.get(f"{component}._target_", "")).rpartition(".")[2])
 
 

@@ -1,1 +1,1 @@
-"""What agents are made of: types, replay, targets, exploration."""
+"""Parts of agents: types, replay, targets, exploration."""

@@ -16,7 +16,7 @@ from bayesrl.rl.types import Forecast, Transition
 
 @runtime_checkable
 class Agent(Protocol):
-    """What the rollout asks of an agent; `torch.nn.Module` supplies the state.
+    """The protocol of an agent; `torch.nn.Module` supplies the state.
 
     Attributes:
         replay: the memory to save beside the state, or None.

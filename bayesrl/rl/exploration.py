@@ -20,7 +20,7 @@ class Exploration(nn.Module):
     """
 
     def noise(self, posterior: Posterior, start: Tensor) -> tuple[Tensor, ...]:
-        """What this step is decided by, fresh where `start` [E] bool marks episodes that begin."""
+        """Return the random numbers that decide this step, fresh where `start` [E] bool marks episodes that begin."""
         raise NotImplementedError
 
     def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:

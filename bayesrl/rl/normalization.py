@@ -77,7 +77,7 @@ class Normalizer(nn.Module):
             self.scale.copy_(square.sqrt().clamp_(min=1.0))
 
     def obs(self, obs: Tensor) -> Tensor:
-        """What the network sees: the environment's dtype -> float, or int64 indices.
+        """Normalize observations for the network: the environment's dtype -> float, or int64 indices.
 
         Observations [B, *shape], or windows of them [B, W, 1 + prod(shape)], whose flags stay.
         """

@@ -1,4 +1,4 @@
-"""What passes between an agent and its environments.
+"""Types that pass between an agent and its environments.
 
 Shapes: E environments, A actions (or numbers of a continuous one), B batch, n draws.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class EnvSpec(NamedTuple):
-    """What an agent must know of its environments before the first step.
+    """The properties of environments that an agent must know before the first step.
 
     Attributes:
         shape: of one observation as the agent sees it; Dict observations are flat.

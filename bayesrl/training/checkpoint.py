@@ -190,7 +190,7 @@ def replace(path: Path, content: bytes | memoryview) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote.
+    """Read a checkpoint that `write` wrote.
 
     Raises:
         CheckpointError: the file is missing, cut short, or not one of ours.
@@ -222,7 +222,7 @@ def _map_arrays(node: Any) -> Any:
 
 
 def _map_tensors(node: Any) -> Any:
-    """What `_map_arrays` was given."""
+    """Invert `_map_arrays`."""
     if isinstance(node, dict):
         if "numpy array" in node:
             return np.frombuffer(node["numpy array"].numpy().tobytes(), node["dtype"]).reshape(node["shape"]).copy()

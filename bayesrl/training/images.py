@@ -1,4 +1,4 @@
-"""What is drawn of a run now and then, for TensorBoard: its weights, calibration, Q along an episode, worlds, maps.
+"""Images of a run for TensorBoard: its weights, calibration, Q along an episode, worlds, maps.
 
 Shapes: n draws, B inputs, T steps of an episode, A actions.
 """
@@ -88,7 +88,7 @@ def episode(agent: Agent, recording: Recording, discount: float, generator: Gene
 
 
 def ahead(agent: Agent) -> dict[str, Image]:
-    """What worlds foresaw of the newest episode's last steps, and what happened; nothing for agents without worlds."""
+    """Draw what worlds predicted of the newest episode's last steps, and what happened; nothing without worlds."""
     foreseen: Foreseen | None = getattr(agent, "foreseen", None)
     if foreseen is None or not foreseen.band.isfinite().all():
         return {}

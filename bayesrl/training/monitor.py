@@ -1,4 +1,4 @@
-"""What a run says of itself: returns, uncertainty and its calibration, as plain numbers by tag.
+"""Measurements of a run: returns, uncertainty and its calibration, as plain numbers by tag.
 
 Uses a random generator of its own, so that looking changes nothing. Shapes: n draws, B batch, E environments.
 """
@@ -122,11 +122,11 @@ class Monitor:
         return out | {f"time/{part}_share": s / total for part, s in rollout.clock.seconds.items()}
 
     def samples(self, agent: Agent) -> dict[str, Tensor]:
-        """What is drawn as histograms, numbers [k] by tag."""
+        """Return the numbers that are drawn as histograms, [k] by tag."""
         return {"calibration/return_pit": self.calibration.scored, **images.weights(agent, self.generator)}
 
     def pictures(self, agent: Agent, space: Space, recording: Recording | None, discount: float) -> dict[str, Image]:
-        """What is drawn as images, by tag.
+        """Return the images by tag.
 
         Arguments:
             space: of one observation.
@@ -166,7 +166,7 @@ class Monitor:
 
 
 def spread(forecast: Forecast) -> dict[str, float]:
-    """How far draws differ at B states: q [n, B, A] in return units -> numbers by name."""
+    """Measure how far draws differ at B states: q [n, B, A] in return units -> numbers by name."""
     q = forecast.q
     at_best = at(q, q.mean(0).argmax(-1).expand(len(q), -1))
     epistemic = (at_best - at_best.mean(0)).square().mean(0).sqrt().mean()

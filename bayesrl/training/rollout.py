@@ -110,7 +110,7 @@ class Rollout:
 
     @property
     def episodes(self) -> int:
-        """That have ended."""
+        """The number of episodes that have ended."""
         return self.envs.ended - self._before
 
     @episodes.setter

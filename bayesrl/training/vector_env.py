@@ -243,7 +243,7 @@ class VectorEnvAdapter:
         self._lengths[where] = 0
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        """Of an array that nobody writes again."""
+        """Return the tensor of an array that nobody writes again."""
         return torch.from_numpy(array).to(self.device)
 
     def state(self, env: dict | None) -> dict:

@@ -128,7 +128,7 @@ class Dynamics(nn.Module):
         return (number[..., None] == torch.arange(self.spec.actions, device=action.device)).to(self.mean.dtype)
 
     def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
-        """What the posterior sees: [*, D] and [*, A] -> [*, D + A], standardized."""
+        """Return the posterior's input: [*, D] and [*, A] -> [*, D + A], standardized."""
         return ((torch.cat([obs, action], -1) - self.mean) / self.scale).clamp(-10, 10)
 
     # --- learning ------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def check(self, sample: Sample) -> None:
-        """That a known reward is a number at what has been seen.
+        """Check that a known reward is a number at what has been seen.
 
         Raises:
             ValueError: it is not.

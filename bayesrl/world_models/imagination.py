@@ -27,7 +27,7 @@ class Experience(nn.Module):
     """Where an agent's batches come from: the replay alone."""
 
     def tags(self, posterior: Posterior, n: int) -> Tensor:
-        """What the replay stores with each of n new transitions, [n, K]."""
+        """Return what the replay stores with each of n new transitions, [n, K]."""
         return posterior.tags(n)
 
     def renew(self, replay: ReplayBuffer, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
@@ -117,7 +117,7 @@ class Imagination(Experience):
         )  # rows of the replay at the last fit
 
     def tags(self, posterior: Posterior, n: int) -> Tensor:
-        """Of the agent's posterior and the world's, side by side."""
+        """Return the tags of the agent's posterior and of the world's, side by side."""
         return torch.cat([p.tags(n).to(self.fitted.device) for p in (posterior, self.dynamics.posterior)], 1)
 
     def renew(self, replay: ReplayBuffer, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
@@ -201,7 +201,7 @@ def begin(replay: ReplayBuffer, n: int) -> Tensor:
 
 
 def imaginable(spec: EnvSpec) -> tuple[tuple[int], int]:
-    """What `dynamics.signature` says of environments whose worlds can be imagined.
+    """Return what `dynamics.signature` gives for environments whose worlds can be imagined.
 
     Raises:
         ValueError: observations that are no vectors of numbers, or masked actions.

@@ -119,7 +119,7 @@ class MPC(nn.Module):
 
     @property
     def stretches(self) -> int:
-        """Of a horizon, as equal as can be."""
+        """Return the number of stretches of a horizon, which are as equal as can be."""
         return math.ceil(self.planner.horizon / STRETCH)
 
     def stretch(self, propagation: TSinf, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ Score = Callable[[Tensor], Tensor]  # candidates [E, C, H, A] -> [E, C]
 
 
 class Plan(NamedTuple):
-    """What a search knows.
+    """The state of a search.
 
     Attributes:
         mean, std: of the sequences to try next, [E, H, A].

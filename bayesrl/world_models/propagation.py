@@ -139,7 +139,7 @@ def step(worlds: Worlds, obs: Tensor, action: Tensor, noise: Tensor | None) -> I
 def returns(
     worlds: Worlds, propagation: TSinf, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
 ) -> Tensor:
-    """What candidates are worth from obs [E, D] on, [E, C]; -inf where anything in a rollout is not finite.
+    """Return the value of candidates from obs [E, D] on, [E, C]; -inf where anything in a rollout is not finite.
 
     Arguments:
         worlds: E S of them.

@@ -1,4 +1,4 @@
-"""What can be known of an environment before anyone trains in it: spaces, laws, seeding, speed, vectorisation."""
+"""Report on an environment before anyone trains in it: spaces, laws, seeding, speed, vectorization."""
 
 from __future__ import annotations
 

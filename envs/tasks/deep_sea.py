@@ -63,7 +63,7 @@ def dive(mapping: ndarray, row: ndarray, column: ndarray, action: ndarray, gusts
 
 
 def spaces(size: int) -> tuple[OneHot, Discrete]:
-    """Of observations and actions, for one diver."""
+    """Return the spaces of observations and actions for one diver."""
     return OneHot((size, size)), Discrete(2)
 
 

@@ -125,7 +125,7 @@ class CartPoleSwingUp(TensorEnv):
         return tuple(s + h / 6 * (a + 2 * b + 2 * c + d) for s, a, b, c, d in zip(state, *k, strict=True))
 
     def reward(self, state: State, push: Tensor) -> Tensor:
-        """Of the state reached and the push in [-1, 1] that led there, [E]."""
+        """Return the reward of the state reached and the push in [-1, 1] that led there, [E]."""
         x, _, angle, spin = state
         upright, centered, slow = (1 + angle.cos()) / 2, near(x, 2), near(spin, 5)
         return upright * (1 + centered) / 2 * (5 - push.square()) / 5 * (1 + slow) / 2
@@ -144,7 +144,7 @@ class SparseCartPoleSwingUp(CartPoleSwingUp):
 
 
 def accelerations(angle: Tensor, spin: Tensor, force: Tensor) -> tuple[Tensor, Tensor]:
-    """Of cart and pole, without friction: cart 1 kg, pole .1 kg and 1 m, force in N; all [E]."""
+    """Return the accelerations of cart and pole without friction: cart 1 kg, pole 0.1 kg and 1 m, force in N; [E]."""
     cos, sin = angle.cos(), angle.sin()
     push = (force + 0.05 * spin.square() * sin) / 1.1
     bend = (9.8 * sin - cos * push) / (0.5 * (4 / 3 - 0.1 * cos.square() / 1.1))
@@ -158,7 +158,7 @@ def fallen(next_obs: Tensor) -> Tensor:
 
 
 def stands(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
-    """What SparseCartPoleSwingUp pays for a step: obs [*, 5], action [*, 1], next obs [*, 5] -> [*].
+    """Return SparseCartPoleSwingUp's reward of a step: obs [*, 5], action [*, 1], next obs [*, 5] -> [*].
 
     By the direction of cosine and sine together: what worlds say of the two need not be of length 1, and of a cosine
     alone, which hardly changes near upright, a plan finds worlds that are wrong.

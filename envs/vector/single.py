@@ -143,7 +143,7 @@ def guarded(build: Callable, env_id: EnvId, creator: Callable | None, kwargs: di
 
 
 def name_of(env_id: EnvId) -> str:
-    """Of an environment, in words."""
+    """Return the name of an environment."""
     return env_id if isinstance(env_id, str) else getattr(env_id, "__qualname__", repr(env_id))
 
 

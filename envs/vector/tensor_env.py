@@ -39,7 +39,7 @@ BLOCK = 2**16  # random numbers drawn at once
 
 
 class Advance(NamedTuple):
-    """What one step made.
+    """The result of one step.
 
     Attributes:
         after: the state that the step led to, the last one of an episode that ended.
@@ -318,7 +318,7 @@ def normal(noise: Tensor) -> Tensor:
 
 
 def flat(space: gym.Space, obs: Tensor) -> Tensor:
-    """What `bayesrl.envs.flatten` gives, in tensors: [E, *] -> [E, *observation_layout(space).shape]."""
+    """Flatten as `bayesrl.envs.flatten` does, in tensors: [E, *] -> [E, *observation_layout(space).shape]."""
     shape, dtype, categories = observation_layout(space)
     match space:
         case Discrete():

@@ -1,4 +1,4 @@
-"""What runs in a worker process: an environment, named in its errors, that never outlives its parent."""
+"""The worker process: an environment, named in its errors, that never outlives its parent."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Workers(VectorEnv):
         return self._batch(obs), np.array(reward, np.float64), *ends, self._infos(infos, why)
 
     def save_state(self) -> dict | None:
-        """What `load_state` puts back, in plain values; None where an environment's state cannot be read."""
+        """Return what `load_state` puts back, in plain values; None where an environment's state cannot be read."""
         try:
             states = self._ask("save_state", [None] * self.num_envs)
         except WorkerError:
@@ -197,7 +197,7 @@ class Workers(VectorEnv):
         return [answers[i] for i in range(self.num_envs)], told
 
     def _judge(self, broken: dict[int, str]) -> dict[int, str]:
-        """What to tell of those that may be replaced once more; raises WorkerError where one may not."""
+        """Return the messages of workers that may be replaced once more; raise WorkerError if one may not."""
         told, over = {}, []
         for i, why in broken.items():
             self.breaks[i].append(self.steps)
