@@ -6,7 +6,7 @@ Shapes: E environments, k indices.
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import Space
@@ -83,7 +83,7 @@ def observation_layout(space: Space) -> ObservationLayout:
     )
 
 
-def flatten(space: Space, batch) -> ndarray:
+def flatten(space: Space, batch: Any) -> ndarray:
     """Return a batch of observations as one array.
 
     Arguments:
