@@ -2,7 +2,7 @@
 
 Takes an id ("CartPole-v1"), "module:Id-v0", "module:Class", or the words that `bayesrl.train` takes, such as
 `--config-dir conf env=my_env env.kwargs.size=20`. Prints what agents will see, whether the laws of environments are
-kept and a seed repeats an episode, how long a step takes and which vectorisation is chosen. Exit code 0 when all is
+kept and a seed repeats an episode, how long a step takes and which vectorization is chosen. Exit code 0 when all is
 well; 2, with the problem in one sentence, when not.
 """
 

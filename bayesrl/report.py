@@ -112,7 +112,7 @@ def held(places: Sequence[Path]) -> Path:
 
 
 def compare(runs: Sequence[RunRecord], metric: str) -> list[Comparison]:
-    """A comparison for each environment; where there are several, first one of all, on normalised scores."""
+    """A comparison for each environment; where there are several, first one of all, on normalized scores."""
     found = {env: records.by_difference(part) for env, part in records.by_environment(runs).items()}
     number = {name: i for i, name in enumerate(sorted({name for groups in found.values() for name in groups}))}
     words = f"last {metric}" if metric != RETURN else "greedy return after training"
@@ -122,9 +122,9 @@ def compare(runs: Sequence[RunRecord], metric: str) -> list[Comparison]:
     if len(found) > 1 and everywhere:
         groups = []
         for name in everywhere:
-            parts = [_normalised(scores[env][name], list(scores[env].values())) for env in found]
+            parts = [_normalized(scores[env][name], list(scores[env].values())) for env in found]
             groups.append(Group(name, number[name], [found[env][name] for env in found], np.concatenate(parts)))
-        out.append(Comparison(f"{len(found)} environments together", groups, metric, "normalised score"))
+        out.append(Comparison(f"{len(found)} environments together", groups, metric, "normalized score"))
     for env, named in found.items():
         groups = [Group(name, number[name], [group], scores[env][name]) for name, group in named.items()]
         out.append(Comparison(env, groups, metric, words))
@@ -135,7 +135,7 @@ def _scores(runs: Sequence[RunRecord], metric: str) -> np.ndarray:
     return np.array([run.result["eval_return_mean"] if metric == RETURN else run.curve(metric)[1][-1] for run in runs])
 
 
-def _normalised(scores: np.ndarray, everyone: Sequence[np.ndarray]) -> np.ndarray:
+def _normalized(scores: np.ndarray, everyone: Sequence[np.ndarray]) -> np.ndarray:
     """0 for the environment's worst run, 1 for its best."""
     low, high = min(part.min() for part in everyone), max(part.max() for part in everyone)
     return (scores - low) / ((high - low) or 1)
@@ -158,7 +158,7 @@ def table(comparison: Comparison) -> str:
 
 
 def facts(runs: Sequence[RunRecord], compared: Sequence[Comparison]) -> dict[str, str]:
-    """Return the facts that a reader needs first: runs, seeds, environments and dates."""
+    """Return the facts that a reader needs first: groups, environment, runs, length of training and score."""
     seeds = {run.config["seed"] for run in runs}
     named = _span(seeds) if len(seeds) == max(seeds) - min(seeds) + 1 else ", ".join(map(str, sorted(seeds)))
     each = _span({len(task) for comparison in compared for group in comparison.groups for task in group.runs})

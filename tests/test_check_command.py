@@ -61,7 +61,7 @@ def test_all_is_well(words: list[str], capsys: pytest.CaptureFixture) -> None:
         "agents see    [1] int64, each the index of a one among 5",
         "action masks  none",
         "seeding       the same seed gives the same episode",
-        "vectorised    sync, num_envs=2: in this process",
+        "vectorized    sync, num_envs=2: in this process",
         "autoreset     SAME_STEP",
         "resuming      bit for bit",
         "all is well",

@@ -85,7 +85,7 @@ def picture(env: gym.Env, obs: Any) -> Image.Image | None:
     if not isinstance(frame, np.ndarray) or frame.ndim not in (2, 3) or frame.shape[0] < 2 or frame.shape[1] < 2:
         return None
     if frame.ndim == 3 and frame.shape[2] not in (1, 3):
-        frame = frame[..., -1]  # the newest of stacked grey ones
+        frame = frame[..., -1]  # the newest of stacked gray ones
     if frame.dtype != np.uint8 or frame.max() <= 1:
         size = float(np.abs(frame).max()) or 1.0
         frame = np.uint8(255 * (1 - np.clip(frame / size, 0, 1)))

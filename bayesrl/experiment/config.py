@@ -264,7 +264,7 @@ def parse(text: str, problems: list[str]) -> Override | None:
 
 
 def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The options of each group, inside an initialised Hydra."""
+    """The options of each group, inside an initialized Hydra."""
     loader = GlobalHydra.instance().config_loader()
     out = {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
     for place in [*map(Path, config_dirs), *packaged()]:

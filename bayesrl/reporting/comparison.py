@@ -38,7 +38,7 @@ class Group:
 
     Attributes:
         name: what tells it from the others.
-        number: of its colour.
+        number: of its color.
         runs: of each environment.
         scores: [R], of all of them in this order.
     """
@@ -238,7 +238,7 @@ class Comparison:
             "Did returns fall where they were expected?",
             lines("transitions", "share of returns inside the 90 % band", shown, (0.9, "calibrated")),
             "The share of the last 100 terminated episodes whose return lay in the 90 % band predicted as they began. "
-            "Below the dashed .9 the agent is too sure, above it too cautious. Line: IQM over seeds. Band: its 95 % "
+            "Below the dashed 0.9 the agent is too sure, above it too cautious. Line: IQM over seeds. Band: its 95 % "
             "interval.",
         )
 
@@ -249,7 +249,7 @@ class Comparison:
             "How wrong were its probabilities?",
             lines("transitions", "quantile calibration error", shown, (0.0, "calibrated")),
             "The mean distance between 20 probability levels and the share of returns below the quantile predicted for "
-            "them; .03 is chance. Line: IQM over seeds. Band: its 95 % interval.",
+            "them; 0.03 is chance. Line: IQM over seeds. Band: its 95 % interval.",
         )
 
 

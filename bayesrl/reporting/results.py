@@ -198,7 +198,7 @@ def _option(run: RunRecord, component: str) -> str:
 
 
 def _grouped(runs: Sequence[RunRecord], keys: Sequence[str], shown: list[str]) -> dict[str, list[RunRecord]]:
-    """Runs that are equal in `keys`, labelled by the values of `shown` and of what else tells them apart."""
+    """Runs that are equal in `keys`, labeled by the values of `shown` and of what else tells them apart."""
     groups: dict[str, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(repr([run.config.get(key) for key in keys]), []).append(run)

@@ -11,7 +11,7 @@ class MyAgent(BayesDQN):
     Arguments:
         spec: of the environments.
         posterior: over Q-functions.
-        quantile: over draws; .5 is their median.
+        quantile: over draws; 0.5 is their median.
         others: as BayesDQN takes them.
     """
 

@@ -231,7 +231,7 @@ def _map_tensors(node: Any) -> Any:
 
 
 def _sync(directory: Path) -> None:
-    """Make a rename durable, where the system lets a directory be synchronised."""
+    """Make a rename durable, where the system lets a directory be synchronized."""
     with contextlib.suppress(OSError):
         handle = os.open(directory, os.O_RDONLY)
         try:

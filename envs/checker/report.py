@@ -65,7 +65,7 @@ def findings(
         why = WHY[chosen] if vectorization == "auto" else "as asked"
         if isinstance(env_id, Wrapped) and env_id.passes_over(num_envs, kwargs or {}):
             why = "its own vector version is passed over, because a wrapper is of one environment"
-        yield "vectorised", f"{chosen}, num_envs={num_envs}: {why}"
+        yield "vectorized", f"{chosen}, num_envs={num_envs}: {why}"
         yield "autoreset", envs.metadata["autoreset_mode"].name
         envs.reset(seed=0)
         yield (

@@ -1,6 +1,6 @@
 """Atari games of the Arcade Learning Environment (Bellemare et al., 2013), which resume bit for bit.
 
-`env=atari` puts them into the usual wrappers (Mnih et al., 2015): 84 x 84 grey, four frames a step, the last four
+`env=atari` puts them into the usual wrappers (Mnih et al., 2015): 84 x 84 gray, four frames a step, the last four
 steps as one observation, rewards clipped to -1 .. 1. Needs the extra `atari`.
 """
 
@@ -21,7 +21,7 @@ class Atari(AtariEnv):
 
     Arguments:
         game: in small letters, such as pong, breakout, montezuma_revenge.
-        sticky: probability that an action is repeated in place of the next (Machado et al., 2018: .25).
+        sticky: probability that an action is repeated in place of the next (Machado et al., 2018: 0.25).
         render_mode: "human" or "rgb_array".
     """
 

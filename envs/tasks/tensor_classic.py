@@ -72,7 +72,7 @@ class TensorCartPole(TensorEnv):
 class TensorAcrobot(TensorEnv):
     """Swing the free end of two links above the bar by a torque of -1, 0 or 1 (0, 1, 2) between them; -1 a step."""
 
-    STEP, GRAVITY = 0.2, 9.8  # masses, lengths and moments of inertia are 1, centres of mass in the middle
+    STEP, GRAVITY = 0.2, 9.8  # masses, lengths and moments of inertia are 1, centers of mass in the middle
     FASTEST = 4 * math.pi, 9 * math.pi
 
     single_observation_space = box(1, 1, 1, 1, *FASTEST)
@@ -98,7 +98,7 @@ class TensorAcrobot(TensorEnv):
         return (first, second, spin, bend), reached.float() - 1, reached
 
     def derivative(self, state: State | list[Tensor], torque: Tensor) -> tuple[Tensor, ...]:
-        """The equations of motion in Sutton and Barto's book, with m = l = I = 1 and centres of mass at 1/2."""
+        """The equations of motion in Sutton and Barto's book, with m = l = I = 1 and centers of mass at 1/2."""
         first, second, spin, bend = state
         cos, sin = second.cos(), second.sin()
         d1, d2 = 3.5 + cos, 1.25 + 0.5 * cos
@@ -154,7 +154,7 @@ class TensorMountainCar(TensorEnv):
 
 
 class TensorContinuousMountainCar(TensorMountainCar):
-    """The same hill for an engine of any force in [-1, 1]: +100 at the flag, -.1 times the force's square a step.
+    """The same hill for an engine of any force in [-1, 1]: +100 at the flag, -0.1 times the force's square a step.
 
     Arguments:
         num_envs, max_episode_steps, goal_velocity, device: as TensorMountainCar's.

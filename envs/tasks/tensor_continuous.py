@@ -168,5 +168,5 @@ def stands(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
 
 
 def near(x: Tensor, margin: float) -> Tensor:
-    """1 at 0, falling as a Gaussian to .1 at the margin."""
+    """1 at 0, falling as a Gaussian to 0.1 at the margin."""
     return (math.log(0.1) * (x / margin).square()).exp()

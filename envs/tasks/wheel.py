@@ -25,7 +25,7 @@ class Rim(Problem):
 
     def __init__(self, delta: float) -> None:
         if not 0 <= delta <= 1:
-            raise ValueError(f"got delta={delta}, wanted a radius from 0 to 1; .5, .7, .9, .95 and .99 are usual")
+            raise ValueError(f"got delta={delta}, wanted a radius from 0 to 1; 0.5, 0.7, 0.9, 0.95 and 0.99 are usual")
         super().__init__(Box(-1, 1, (2,), np.float32), len(MEANS))
         self.delta = delta
 

@@ -87,5 +87,5 @@ def test_a_single_wheel_is_the_same_under_a_seed():
 
 @pytest.mark.parametrize("delta", [-0.1, 1.1])
 def test_errors_name_the_remedy(delta):
-    with pytest.raises(ValueError, match=r"got delta=.*, wanted a radius from 0 to 1; .5, .7"):
+    with pytest.raises(ValueError, match=r"got delta=.*, wanted a radius from 0 to 1; 0.5, 0.7"):
         Wheel(delta)
