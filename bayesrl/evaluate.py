@@ -22,11 +22,11 @@ def main(argv: list[str] | None = None) -> int:
 def evaluate(argv: list[str]) -> int:
     """Evaluate from command-line words."""
     from bayesrl.experiment import build
-    from bayesrl.experiment.cli import whole_numbers, words_of
+    from bayesrl.experiment.cli import parse_integers, parse_words
     from bayesrl.training.evaluation import evaluate as play
 
-    words = words_of(argv, {"run": "", "episodes": "100", "seed": "0", "device": "auto"})
-    episodes, seed = whole_numbers(words, episodes=1, seed=0)
+    words = parse_words(argv, {"run": "", "episodes": "100", "seed": "0", "device": "auto"})
+    episodes, seed = parse_integers(words, episodes=1, seed=0)
     config, agent, envs, step = build.trained(words, min(episodes, 10))
     result = play(agent, envs, episodes, seed)
     envs.env.close()

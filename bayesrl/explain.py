@@ -39,15 +39,15 @@ def explain(argv: list[str]) -> int:
     import torch
 
     from bayesrl.experiment import build
-    from bayesrl.experiment.cli import whole_numbers, words_of
+    from bayesrl.experiment.cli import parse_integers, parse_words
     from bayesrl.experiment.config import ConfigError
     from bayesrl.posteriors import Learner
     from bayesrl.reporting import explanation
     from bayesrl.rl.normalization import Normalizer
 
     defaults = {"states": "512", "draws": "100", "seed": "0", "episodes": "0", "device": "auto", "names": "", "out": ""}
-    words = words_of(argv, {"run": "", **defaults})
-    states, draws, seed, episodes = whole_numbers(words, states=2, draws=2, seed=0, episodes=0)
+    words = parse_words(argv, {"run": "", **defaults})
+    states, draws, seed, episodes = parse_integers(words, states=2, draws=2, seed=0, episodes=0)
     config, agent, envs, step = build.trained(words, max(1, min(episodes, 10)), memory=True)
     posterior, normalizer, replay = (getattr(agent, name, None) for name in ("posterior", "normalizer", "replay"))
     discrete = envs.spec.bounds is None

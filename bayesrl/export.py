@@ -40,8 +40,8 @@ def export(argv: list[str]) -> int:
     from bayesrl.experiment import build, cli
     from bayesrl.experiment.config import ConfigError
 
-    words = cli.words_of(argv, {"run": "", "format": "onnx", "draws": "0", "seed": "0", "out": ""})
-    draws, seed = cli.whole_numbers(words, draws=0, seed=0)
+    words = cli.parse_words(argv, {"run": "", "format": "onnx", "draws": "0", "seed": "0", "out": ""})
+    draws, seed = cli.parse_integers(words, draws=0, seed=0)
     form = words["format"]
     if form not in graph.FORMS:
         raise ConfigError([f"got format={form}, wanted one of {', '.join(graph.FORMS)}"])

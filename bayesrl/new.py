@@ -62,7 +62,7 @@ def new(argv: list[str]) -> int:
 
 def written(kind: str, name: str) -> dict[str, str]:
     """The files, by path: the shipped ones with the name in place of theirs."""
-    places = {
+    files = {
         f"my_{kind}.py": f"{name}.py",
         f"test_my_{kind}.py": f"test_{name}.py",
         f"my_{kind}.yaml": f"conf/{kind}/{name}.yaml",
@@ -70,7 +70,7 @@ def written(kind: str, name: str) -> dict[str, str]:
     folder, title = resources.files("bayesrl") / "templates", "".join(part.capitalize() for part in name.split("_"))
     return {
         path: (folder / file).read_text().replace(f"my_{kind}", name).replace(f"My{kind.capitalize()}", title)
-        for file, path in places.items()
+        for file, path in files.items()
     }
 
 

@@ -57,11 +57,11 @@ def report(argv: list[str]) -> int:
     """
     options = {"out": "", "metric": RETURN}
     options |= dict(word.split("=", 1) for word in argv if word.startswith(("out=", "metric=")))
-    places = [Path(word) for word in argv if not word.startswith(("out=", "metric="))]
-    if not places:
+    paths = [Path(word) for word in argv if not word.startswith(("out=", "metric="))]
+    if not paths:
         raise ConfigError(["got no runs, wanted run directories, or directories that hold some"])
-    metric, out = options["metric"], Path(options["out"] or held(places) / "report")
-    runs, skipped = collect(places, metric)
+    metric, out = options["metric"], Path(options["out"] or common_directory(paths) / "report")
+    runs, skipped = collect(paths, metric)
     for path, reason in skipped:
         print(f"left out: {path}: {reason}")
     if not runs:
@@ -79,10 +79,10 @@ def report(argv: list[str]) -> int:
 # --- from runs to comparisons ----------------------------------------------------------------------------------------
 
 
-def collect(places: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[tuple[Path, str]]]:
+def collect(paths: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[tuple[Path, str]]]:
     """The runs that can be compared, and those that cannot, with the reason."""
     runs, skipped = [], []
-    for path in records.find(places):
+    for path in records.find(paths):
         try:
             run = records.read(path, (*TAGS, metric))
             if metric != RETURN and not len(run.curve(metric)[0]):
@@ -96,16 +96,16 @@ def collect(places: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[
     return runs, skipped + again
 
 
-def held(places: Sequence[Path]) -> Path:
+def common_directory(paths: Sequence[Path]) -> Path:
     """The directory that holds all of those that are there; the only one itself.
 
     Raises:
         ConfigError: only the root of the file system does.
     """
-    there = [place for place in places if place.is_dir()] or [*places[:1]]
+    there = [path for path in paths if path.is_dir()] or [*paths[:1]]
     if len(there) == 1:
         return there[0]
-    common = Path(os.path.commonpath([place.resolve() for place in there]))
+    common = Path(os.path.commonpath([path.resolve() for path in there]))
     if common == Path(common.anchor):
         raise ConfigError([f"got {there[0]} and {there[1]} with no directory in common, wanted out=DIR beside them"])
     return common

@@ -56,8 +56,8 @@ def watch(argv: list[str]) -> int:
     from bayesrl.experiment.config import ConfigError
     from bayesrl.experiment.run_directory import stored
 
-    words = cli.words_of(argv, DEFAULTS)
-    episodes, seed, steps, fps = cli.whole_numbers(words, episodes=1, seed=0, steps=1, fps=0)
+    words = cli.parse_words(argv, DEFAULTS)
+    episodes, seed, steps, fps = cli.parse_integers(words, episodes=1, seed=0, steps=1, fps=0)
     for key, choices in (("mode", ("auto", "window", "video", "terminal")), ("draw", ("mean", "thompson"))):
         if words[key] not in choices:
             raise ConfigError([f"got {key}={words[key]}, wanted one of {', '.join(choices)}"])

@@ -15,7 +15,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from bayesrl.experiment.config import ConfigError
 from bayesrl.metrics.bootstrap import Interval
 from bayesrl.plotting.charts import Line, against, lines, profiles, strips
-from bayesrl.report import collect, compare, held, main
+from bayesrl.report import collect, common_directory, compare, main
 from bayesrl.reporting.comparison import aligned
 from bayesrl.reporting.results import RunRecord
 
@@ -162,7 +162,7 @@ def test_the_page_of_several_directories_lies_in_the_one_that_holds_them(sweep: 
     assert main([str(sweep / "of" / "point"), str(sweep / "of" / "hypermodel"), "nowhere"]) == 0
     assert f"written to {sweep / 'of' / 'report' / 'index.html'}" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="wanted out=DIR"):
-        held([Path("/proc"), sweep])
+        common_directory([Path("/proc"), sweep])
 
 
 # --- curves and charts -----------------------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ def test_names_never_touch() -> None:
     shown = {f"<{i}>": Line(x, Interval(y, y, y), i) for i in range(9)}
     for svg in (lines("x", "y", shown), profiles("x", shown)):
         words = [t for t in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text") if "<" in t.text]
-        places = sorted(float(word.get("y")) for word in words)
-        assert len(places) == 9 and np.diff(places).min() > 16.5
+        paths = sorted(float(word.get("y")) for word in words)
+        assert len(paths) == 9 and np.diff(paths).min() > 16.5
 
 
 def test_charts_of_equal_numbers_have_no_holes() -> None:

@@ -28,7 +28,7 @@ from bayesrl.experiment.environments import (
     warn_of_wrappers,
 )
 from bayesrl.experiment.objects import LATER, NO_OBJECTS, Objects, is_callable, realize
-from bayesrl.experiment.signatures import only_accepted
+from bayesrl.experiment.signatures import accepted_arguments
 from bayesrl.posteriors import Posterior
 from bayesrl.rl.agent import Agent
 from bayesrl.rl.types import EnvSpec
@@ -174,7 +174,7 @@ def build_agent(
     if "agent" in objects and not is_callable(target):
         return target.to(device) if isinstance(target, nn.Module) else target  # type: ignore[return-value]
     parts: dict[str, Any] = {"spec": spec}
-    if "posterior" in only_accepted(target, {"posterior": None}):
+    if "posterior" in accepted_arguments(target, {"posterior": None}):
         with building("agent"):
             # Of Q-functions, unless the agent says what its posterior is over.
             kind = get_object(target) if isinstance(target, str) else target
@@ -193,7 +193,7 @@ def build_agent(
     elif config.get("imagination"):
         parts["imagination"] = build_imagination(config, spec, device)
     with building("agent", config.agent):
-        accepted = only_accepted(target, parts)
+        accepted = accepted_arguments(target, parts)
         agent = target(**accepted) if "agent" in objects else instantiate(config.agent, _convert_="all", **accepted)
         return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
 
@@ -235,7 +235,7 @@ def _part(name: str, node: Any, objects: Objects) -> Any:
 
 def build_imagination(config: DictConfig, spec: EnvSpec, device: torch.device) -> Callable[..., Experience]:
     """(spec, posterior, n_step, discount) -> what an agent imagines."""
-    if "imagination" not in only_accepted(config.agent["_target_"], {"imagination": None}):
+    if "imagination" not in accepted_arguments(config.agent["_target_"], {"imagination": None}):
         able = "wanted an agent that learns from batches of a replay: agent=bayes_dqn or agent=bayes_ac"
         raise ConfigError([f"got imagination={config.imagination['_target_']} for {config.agent['_target_']}, {able}"])
     node = config.imagination

@@ -16,13 +16,13 @@ def command(argv: list[str], function: Callable[[list[str]], int]) -> int:
     try:
         return function(argv)
     except (*INPUT_ERRORS, OSError) as error:
-        print("\n".join(f"error: {problem}" for problem in told(error)), file=sys.stderr)
+        print("\n".join(f"error: {problem}" for problem in messages(error)), file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return 2
 
 
-def told(error: Exception) -> list[str]:
+def messages(error: Exception) -> list[str]:
     """An error of input in a user's words, a sentence for each problem."""
     if isinstance(error, OSError):
         where = error.filename or "a file"
@@ -53,17 +53,17 @@ def options(argv: list[str]) -> tuple[list[str], list[str], bool]:
     return dirs, words, show
 
 
-def words_of(argv: list[str], options: dict[str, str]) -> dict[str, str]:
+def parse_words(argv: list[str], options: dict[str, str]) -> dict[str, str]:
     """key=value words over their defaults."""
-    given = {}
+    words = {}
     for word in argv:
-        key, equals, given[key] = word.partition("=")
+        key, equals, words[key] = word.partition("=")
         if not equals or key not in options:
             raise ConfigError([f"got {word}, wanted one of {', '.join(f'{k}=' for k in options)}"])
-    return {**options, **given}
+    return {**options, **words}
 
 
-def whole_numbers(words: dict[str, str], **least: int) -> list[int]:
+def parse_integers(words: dict[str, str], **least: int) -> list[int]:
     """Whole numbers among the words, each with the least that makes sense."""
     for key, low in least.items():
         if not words[key].isdecimal() or not low <= int(words[key]) <= MAX_SEED:

@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesrl.experiment import signatures
 from bayesrl.experiment.settings import SETTINGS, SOLVE, defaults
-from bayesrl.experiment.signatures import fits, out_of_bounds, problems_of, spell, unknown
+from bayesrl.experiment.signatures import check_target, describe_type, matches, out_of_bounds, unknown
 
 # Groups that say what to build.
 COMPONENTS = ("agent", "posterior", "network", "likelihood", "exploration", "target_update", "planner", "imagination")
@@ -159,8 +159,8 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     for key, setting in wanted.items():
         value = OmegaConf.select(config, key)
         plain: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        if not fits(plain, setting.annotation):
-            problems.append(f"got {key}={plain}, wanted {spell(setting.annotation)}")
+        if not matches(plain, setting.annotation):
+            problems.append(f"got {key}={plain}, wanted {describe_type(setting.annotation)}")
         elif isinstance(plain, int | float) and not math.isfinite(plain):
             problems.append(f"got {key}={plain}, wanted a finite number")
         elif bound := out_of_bounds(plain, setting.annotation):
@@ -175,7 +175,7 @@ def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
         nodes |= {"imagination": own(whole)} | {f"imagination.{name}": whole.get(name) for name in WORLD}
     for name, node in nodes.items():
         if OmegaConf.is_dict(node) and "_target_" in node:
-            problems += problems_of(OmegaConf.to_container(node, resolve=True), name)
+            problems += check_target(OmegaConf.to_container(node, resolve=True), name)
             problems += [
                 f"got {name}.{key}, wanted the {key} beside the {name}: say {key}=OPTION, or {key}.SETTING=VALUE"
                 for key in COMPONENTS
@@ -339,13 +339,13 @@ def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]]
 
 def _check_wrapper(node: Any, where: str) -> list[str]:
     if isinstance(node, dict) and "_target_" in node:
-        return problems_of(node, where)
+        return check_target(node, where)
     wanted = "{_target_: gymnasium.wrappers.TimeLimit, max_episode_steps: 200}"
     return [f"got {where}={node}, wanted a _target_ with its arguments, such as {wanted}"]
 
 
 def _check_callback(node: Any, where: str) -> list[str]:
     if isinstance(node, dict) and "_target_" in node:
-        return problems_of(node, where)
+        return check_target(node, where)
     wanted = "{_target_: bayesrl.training.callbacks.EarlyStopping, patience: 5}"
     return [f"got {where}={node}, wanted a _target_ with its arguments, such as {wanted}"]

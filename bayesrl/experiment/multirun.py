@@ -39,7 +39,7 @@ MAY_DIFFER = ("run_dir", "resume", *cfg.RESUMABLE)  # between a configuration an
 
 
 @dataclass(eq=False)
-class Member:
+class Job:
     """A run of a sweep.
 
     Attributes:
@@ -48,7 +48,7 @@ class Member:
         words: that say as much on a command line.
         process: that trains it; None before, and where nothing is left to do.
         mark: bytes of its log before this session.
-        told: signals passed on to it.
+        signals_sent: how many signals were passed on to it.
     """
 
     config: DictConfig
@@ -56,7 +56,7 @@ class Member:
     words: list[str]
     process: ForkServerProcess | None = None
     mark: int = 0
-    told: int = 0
+    signals_sent: int = 0
 
     def result(self) -> dict | None:
         """Return the result of a finished run; None if it is not finished, or was started with fewer steps."""
@@ -94,8 +94,8 @@ class Member:
             file.seek(self.mark)
             lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        told = (errors or lines[-1:] or [f"exit code {code}"])[0]
-        return f"{told} (and {len(errors) - 1} more, see {self.path / 'log.txt'})" if len(errors) > 1 else told
+        reason = (errors or lines[-1:] or [f"exit code {code}"])[0]
+        return f"{reason} (and {len(errors) - 1} more, see {self.path / 'log.txt'})" if len(errors) > 1 else reason
 
 
 def sweep(argv: list[str]) -> int:
@@ -110,29 +110,29 @@ def sweep(argv: list[str]) -> int:
         raise ConfigError(["got --cfg with --multirun, wanted one of them: --cfg prints one configuration"])
     if any(word.startswith("resume=") for word in words):
         raise ConfigError(["got resume= with --multirun, wanted run_dir=, the sweep's: what began there goes on"])
-    given = next((w.partition("=")[2].strip("'\"") for w in words if w.startswith("run_dir=")), None)
+    run_dir = next((w.partition("=")[2].strip("'\"") for w in words if w.startswith("run_dir=")), None)
     combinations = expand([w for w in words if not w.startswith("run_dir=")], dirs)
-    configs = checked(combinations, dirs, None if given is None else Path(given))
-    root = run_directory.fresh(given, "sweep")
+    configs = checked(combinations, dirs, None if run_dir is None else Path(run_dir))
+    root = run_directory.fresh(run_dir, "sweep")
     options = [word for place in dirs for word in ("--config-dir", place)]
-    members = [Member(configs[name], root / name, [*options, *combinations[name]]) for name in combinations]
+    runs = [Job(configs[name], root / name, [*options, *combinations[name]]) for name in combinations]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with run_directory.held(root, new=False):
-        print(f"sweep: {len(members)} runs in {root}", flush=True)
-        return Pool(members, jobs or max(1, cores // max(c.threads for c in configs.values()))).run()
+    with run_directory.locked(root, new=False):
+        print(f"sweep: {len(runs)} runs in {root}", flush=True)
+        return JobPool(runs, jobs or max(1, cores // max(c.threads for c in configs.values()))).run()
 
 
 @dataclass
-class Pool:
+class JobPool:
     """Members, so many at a time.
 
     Attributes:
-        members: of the sweep, in the order in which they start.
+        runs: of the sweep, in the order in which they start.
         jobs: at a time.
         stops: signals that have come; the first stops and saves every run, the second ends them at once.
     """
 
-    members: list[Member]
+    runs: list[Job]
     jobs: int
     stops: list[int] = field(default_factory=list)
 
@@ -140,11 +140,11 @@ class Pool:
         """Train until none is left, and say how it went."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["bayesrl.experiment.single_run"])
-        done = [member for member in self.members if member.result()]
-        waiting = [member for member in self.members if member not in done]
-        running: list[Member] = []
+        done = [run for run in self.runs if run.result()]
+        waiting = [run for run in self.runs if run not in done]
+        running: list[Job] = []
         failed: list[tuple[str, str]] = []
-        count = len(self.members)
+        count = len(self.runs)
         shape = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}{postfix}]"
         bar = tqdm(
             total=count, initial=len(done), bar_format=shape, dynamic_ncols=True,
@@ -158,30 +158,30 @@ class Pool:
                     running.append(waiting.pop(0))
                     running[-1].start(context)
                 multiprocessing.connection.wait([m.process.sentinel for m in running if m.process], 0.5)
-                for member in running[:]:
-                    self._pass_on(member)
-                    if member.process and member.process.exitcode is None:
+                for run in running[:]:
+                    self._pass_on(run)
+                    if run.process and run.process.exitcode is None:
                         continue
-                    running.remove(member)
-                    if result := member.result():
-                        done.append(member)
-                        bar.write(f"{member.path.name}: {_told(result)}")
+                    running.remove(run)
+                    if result := run.result():
+                        done.append(run)
+                        bar.write(f"{run.path.name}: {_summary(result)}")
                     elif not self.stops:
-                        failed.append((member.path.name, member.reason()))
-                        bar.write(f"{member.path.name}: failed: {failed[-1][1]}")
+                        failed.append((run.path.name, run.reason()))
+                        bar.write(f"{run.path.name}: failed: {failed[-1][1]}")
                 bar.set_postfix_str(f"{len(running)} running, {len(failed)} failed", refresh=False)
                 bar.update(len(done) + len(failed) + sum(m.progress() for m in running) - bar.n)
-        root = self.members[0].path.parent
+        root = self.runs[0].path.parent
         print(f"{len(done)} of {count} runs finished; compare them: python -m bayesrl.report {root}")
         print("".join(f"failed: {name}: {reason}\n" for name, reason in failed), end="")
         if self.stops:
             print(f"stopped, every run saved: the same command with run_dir={root} goes on")
         return 128 + self.stops[0] if self.stops else int(bool(failed))
 
-    def _pass_on(self, member: Member) -> None:
-        while member.told < len(self.stops) and member.process is not None and member.process.exitcode is None:
-            os.kill(member.process.pid, signal.SIGTERM)  # type: ignore[arg-type]
-            member.told += 1
+    def _pass_on(self, run: Job) -> None:
+        while run.signals_sent < len(self.stops) and run.process is not None and run.process.exitcode is None:
+            os.kill(run.process.pid, signal.SIGTERM)  # type: ignore[arg-type]
+            run.signals_sent += 1
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
@@ -344,7 +344,7 @@ def _follow() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _told(result: dict) -> str:
+def _summary(result: dict) -> str:
     """A result in a few words."""
     if "episodes_to_solve" in result:
         episodes = result["episodes_to_solve"]

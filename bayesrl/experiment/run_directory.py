@@ -55,7 +55,7 @@ def fresh(run_dir: str | None, env_id: str) -> Path:
 
 
 @contextlib.contextmanager
-def held(run_dir: Path, new: bool) -> Iterator[None]:
+def locked(run_dir: Path, new: bool) -> Iterator[None]:
     """Two processes never write one run; a new run that never began leaves no directory.
 
     Raises:

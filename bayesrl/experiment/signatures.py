@@ -19,7 +19,7 @@ from hydra.utils import get_object
 from bayesrl.annotations import Ge, Le
 
 
-def problems_of(node: Any, where: str) -> list[str]:
+def check_target(node: Any, where: str) -> list[str]:
     """Names and types of a `_target_` and its arguments, against its signature."""
     if not isinstance(node, dict) or "_target_" not in node:
         return []
@@ -44,15 +44,15 @@ def problems_of(node: Any, where: str) -> list[str]:
             problems.append(unknown(f"{where}.{key}", f"an argument of {node['_target_']}", key, list(taken)))
         elif isinstance(value, dict) and "_target_" in value:
             place = f"{where}.{key}"
-            problems += problems_of(value, place) or _kind(value, place, hints.get(key)) or _whole(value, place)
+            problems += check_target(value, place) or _kind(value, place, hints.get(key)) or _whole(value, place)
         elif value is None and key in taken and taken[key].default is None:
             continue
-        elif not fits(value, hints.get(key, Any)):
-            problems.append(f"got {where}.{key}={value!r}, wanted {spell(hints[key])}")
+        elif not matches(value, hints.get(key, Any)):
+            problems.append(f"got {where}.{key}={value!r}, wanted {describe_type(hints[key])}")
         elif bound := out_of_bounds(value, hints.get(key, Any)):
             problems.append(f"got {where}.{key}={value!r}, wanted {bound}")
         elif isinstance(value, list):
-            problems += [each for i, item in enumerate(value) for each in problems_of(item, f"{where}.{key}[{i}]")]
+            problems += [each for i, item in enumerate(value) for each in check_target(item, f"{where}.{key}[{i}]")]
     return problems
 
 
@@ -92,7 +92,7 @@ def _missing(path: str, where: str) -> str:
     return unknown(f"{where}={path}", f"a name of {module}", name, own)
 
 
-def only_accepted(target: str | Callable, parts: dict[str, Any]) -> dict[str, Any]:
+def accepted_arguments(target: str | Callable, parts: dict[str, Any]) -> dict[str, Any]:
     """Return what the target takes of `parts`."""
     names = parameters(get_object(target) if isinstance(target, str) else target)
     return {name: part for name, part in parts.items() if name in names}
@@ -181,20 +181,20 @@ def _listed(node: Any) -> Any:
     return [_listed(value) for value in node] if isinstance(node, list | tuple) else node
 
 
-def fits(value: Any, wanted: Any) -> bool:
+def matches(value: Any, wanted: Any) -> bool:
     """Whether a value is of the wanted type; an int is a float, a bool neither, and a _target_ makes what is built."""
     wanted = _plain(wanted)
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted in (Any, inspect.Parameter.empty):
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
+        return any(matches(value, arg) for arg in args)
     if origin is typing.Literal:
         return (type(value), value) in [(type(arg), arg) for arg in args]
     if wanted in (int, float):
         return isinstance(value, int if wanted is int else (int, float)) and not isinstance(value, bool)
     if origin in (list, tuple, collections.abc.Sequence):
-        return isinstance(value, list | tuple) and all(fits(item, args[0]) for item in value if args)
+        return isinstance(value, list | tuple) and all(matches(item, args[0]) for item in value if args)
     if isinstance(wanted, type) and wanted in (str, bool, dict, list, tuple, type(None)):
         return isinstance(value, wanted)
     return not _built(wanted) or (isinstance(value, dict) and "_target_" in value)
@@ -206,18 +206,18 @@ def _built(wanted: Any) -> bool:
     return ours or collections.abc.Callable in (wanted, typing.get_origin(wanted))
 
 
-def spell(wanted: Any) -> str:
+def describe_type(wanted: Any) -> str:
     """Return a type in a user's words."""
     wanted = _plain(wanted)
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(spell(arg) for arg in args)
+        return " or ".join(describe_type(arg) for arg in args)
     if origin is typing.Literal:
         return "one of " + ", ".join(str(arg).lower() for arg in args)
     if origin in (list, tuple, collections.abc.Sequence):
         if args and _built(args[0]):
-            return f"a list, each {spell(args[0])}"
-        return f"a list of {spell(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
+            return f"a list, each {describe_type(args[0])}"
+        return f"a list of {describe_type(args[0]).removeprefix('a ').removeprefix('an ')}s" if args else "a list"
     if _built(wanted):
         if collections.abc.Callable in (wanted, origin):
             return "a function, {_target_: module.name, _partial_: true}"

@@ -173,7 +173,7 @@ class Trainer:
             resuming = self.run_dir is not None
             name = self._config.env.id.strip("<>")
             run_dir = self.run_dir or directory or run_directory.fresh(self._config.run_dir, name)
-            with run_directory.held(run_dir, new=not resuming):
+            with run_directory.locked(run_dir, new=not resuming):
                 loop = build.build(self._config, run_dir, resuming, self._objects, progress)
                 self.run_dir = run_dir
                 if progress:

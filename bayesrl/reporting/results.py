@@ -64,17 +64,17 @@ class RunRecord:
         return self.columns["step"][: len(values)][there], values[there]
 
 
-def find(places: Iterable[Path]) -> list[Path]:
-    """The run directories among and below `places`, each once, in the order of their names."""
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The run directories among and below `paths`, each once, in the order of their names."""
     out: dict[Path, None] = {}
-    for place in places:
+    for path in paths:
         below = []
-        for here, folders, files in os.walk(place):
+        for here, folders, files in os.walk(path):
             folders.sort()
             if {"config.yaml", "metrics.csv", "log.txt"} & set(files):
                 folders.clear()
                 below.append(Path(here))
-        out |= dict.fromkeys(below or [place])
+        out |= dict.fromkeys(below or [path])
     return list(out)
 
 
@@ -146,14 +146,14 @@ def _columns(text: str, tags: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Parse the named columns of a metrics file as the logger writes it, without quotes or commas in cells."""
     head, *lines = text.splitlines()
     names = head.split(",")
-    places = {tag: names.index(tag) for tag in ("step", *tags) if tag in names}
+    columns = {tag: names.index(tag) for tag in ("step", *tags) if tag in names}
     if not lines:
         raise SkipError("its metrics.csv has no rows yet")
     rows = [line.split(",") for line in lines]
-    if "step" not in places or not text.endswith("\n") or any(len(row) != len(names) for row in rows):
+    if "step" not in columns or not text.endswith("\n") or any(len(row) != len(names) for row in rows):
         raise SkipError("its metrics.csv is cut short")
     try:
-        return {tag: np.array([float(row[i] or math.nan) for row in rows]) for tag, i in places.items()}
+        return {tag: np.array([float(row[i] or math.nan) for row in rows]) for tag, i in columns.items()}
     except ValueError as error:
         raise SkipError(f"its metrics.csv holds what is no number: {error}") from error
 
@@ -203,14 +203,14 @@ def _grouped(runs: Sequence[RunRecord], keys: Sequence[str], shown: list[str]) -
     for run in runs:
         groups.setdefault(repr([run.config.get(key) for key in keys]), []).append(run)
     heads = [group[0] for group in groups.values()]
-    told = [tuple(str(head.config.get(key)) for key in shown) for head in heads]
+    labels = [tuple(str(head.config.get(key)) for key in shown) for head in heads]
     ways: dict[str, list[str]] = {name: [_option(head, name) for head in heads] for name in COMPONENTS}
     ways |= {key: [f"{key.rpartition('.')[2]}={_short(head.config.get(key))}" for head in heads] for key in keys}
     for values in ways.values():
-        finer = [(*before, value) for before, value in zip(told, values, strict=True)]
-        if len(set(told)) < len(set(finer)):
-            told = finer
-    return {", ".join(label): group for label, group in zip(told, groups.values(), strict=True)}
+        finer = [(*before, value) for before, value in zip(labels, values, strict=True)]
+        if len(set(labels)) < len(set(finer)):
+            labels = finer
+    return {", ".join(label): group for label, group in zip(labels, groups.values(), strict=True)}
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,7 @@ from bayesrl.experiment import config
 from bayesrl.experiment.config import ConfigError, load, resumed
 from bayesrl.experiment.help import help_text
 from bayesrl.experiment.settings import SETTINGS, defaults
-from bayesrl.experiment.signatures import documentation, fits, problems_of, spell
+from bayesrl.experiment.signatures import check_target, describe_type, documentation, matches
 from bayesrl.world_models.propagation import TSinf
 
 
@@ -175,13 +175,13 @@ def test_help_tells_the_settings_of_what_is_chosen() -> None:
 
 
 def test_types_in_words() -> None:
-    assert spell(int | None) == "an integer or null"
+    assert describe_type(int | None) == "an integer or null"
     assert (
-        fits(1, float)
-        and not fits(True, int)
-        and not fits(1.0, int)
-        and fits([1], list[int])
-        and not fits("a", list[str])
+        matches(1, float)
+        and not matches(True, int)
+        and not matches(1.0, int)
+        and matches([1], list[int])
+        and not matches("a", list[str])
     )
 
 
@@ -203,7 +203,7 @@ def test_what_must_be_built_is_asked_for_by_its_target(monkeypatch: pytest.Monke
     )
 
     def told(**arguments: object) -> list[str]:
-        return problems_of({"_target_": "judges.Judge", **arguments}, "agent")
+        return check_target({"_target_": "judges.Judge", **arguments}, "agent")
 
     assert (
         told(ways=[made, made], how=made | {"_partial_": True}, other=made)
@@ -327,15 +327,15 @@ class Bounded:
 def test_bounds_of_a_constructor_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bounded", SimpleNamespace(Bounded=Bounded))
     node = {"_target_": "bounded.Bounded"}
-    assert problems_of(node | {"rate": 1, "count": 1}, "agent") == []
-    assert problems_of(node | {"rate": 1.5, "count": 0}, "agent") == [
+    assert check_target(node | {"rate": 1, "count": 1}, "agent") == []
+    assert check_target(node | {"rate": 1.5, "count": 0}, "agent") == [
         "got agent.rate=1.5, wanted at most 1",
         "got agent.count=0, wanted at least 1",
     ]
-    assert problems_of(node | {"rate": "a"}, "agent") == ["got agent.rate='a', wanted a number"]
+    assert check_target(node | {"rate": "a"}, "agent") == ["got agent.rate='a', wanted a number"]
     assert documentation(Bounded) == {"rate": "between 0 and 1, both included."}
 
 
 def test_every_setting_has_a_type_that_its_default_fits() -> None:
     for key, value in config.leaves(defaults()).items():
-        assert key == "solve" or fits(value, SETTINGS[key].annotation), key
+        assert key == "solve" or matches(value, SETTINGS[key].annotation), key

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from benchmarks.report_scale import make
 
-from bayesrl.experiment.run_directory import held
+from bayesrl.experiment.run_directory import locked
 from bayesrl.reporting.results import RunRecord, SkipError, by_difference, by_environment, distinct, find, read
 
 TAG = "eval/mean_reward"
@@ -52,7 +52,7 @@ def test_runs_are_found_once_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_running_run_is_named_until_it_ends(run: Path) -> None:
-    with held(run, new=False):
+    with locked(run, new=False):
         assert why(run) == "it is still running"
     read(run, [TAG])
 
