@@ -179,9 +179,9 @@ class Hypermodel(WeightSpace):
         n, B = batch.weight.shape
         xi = z[:, None, : self.index_dim]
         with poutine.scale(scale=1 / n), pyro.plate("draws", n, dim=-2):
-            xi = pyro.sample("xi", dist.Normal(torch.zeros_like(xi), 1.0).to_event(1))
+            xi = pyro.sample("xi", dist.Normal(torch.zeros_like(xi), 1.0, validate_args=False).to_event(1))
             with poutine.scale(scale=self.temperature):
-                prior = dist.Normal(self.m.new_zeros(n, 1, *self.m.shape), self.weight_scale)
+                prior = dist.Normal(self.m.new_zeros(n, 1, *self.m.shape), self.weight_scale, validate_args=False)
                 w = pyro.sample("w", prior.to_event(2))
             y = self.likelihood(self.compute(w[:, 0], xi[:, 0], batch.x), batch.action)
             with pyro.plate("data", B, dim=-1), poutine.scale(scale=batch.weight * (batch.size / B)):
@@ -199,7 +199,7 @@ class Hypermodel(WeightSpace):
     def conditional(self, z: Tensor) -> dist.TorchDistribution:
         """Return q(w | xi), with batch shape [n, 1] and event shape [K, D + 1]; a point mass if d = 0."""
         if self.log_d is None:
-            return dist.Delta(self.head(z)[:, None], event_dim=2)
+            return dist.Delta(self.head(z)[:, None], event_dim=2, validate_args=False)
         eps = z[:, None, self.index_dim :].view(len(z), 1, *self.m.shape)
         mean = self.mean_head(z)[:, None]
         return IndexedNormal(mean, self.log_d.exp().expand_as(mean), eps).to_event(2)

@@ -60,7 +60,7 @@ def elbo(model: Callable, guide: Callable, *args: Any) -> tuple[Tensor, dict[str
     """
     nll: Tensor | float = 0.0
     kl: Tensor | float = 0.0
-    with pyro.validation_enabled(False):
+    with pyro.settings.context(validate_poutine=False):  # which would read scales, and refuse 0
         q = poutine.trace(guide).get_trace(*args)
         p = poutine.trace(poutine.replay(model, trace=q)).get_trace(*args)
         # Pyro declares every site's `fn` a plain function; a sample site's is a distribution.
