@@ -30,7 +30,7 @@ def evaluate(argv: list[str]) -> int:
     config, agent, envs, step = build.trained(words, min(episodes, 10))
     result = play(agent, envs, episodes, seed)
     envs.env.close()
-    print(f"{config.env.id}: greedy return of {result.played} at {step:,} transitions: {result.told()}")
+    print(f"{config.env.id}: greedy return of {result.played} at {step:,} transitions: {result.summary()}")
     return 0
 
 

@@ -68,7 +68,7 @@ def _adapter(vectorized: VectorEnv, discount: float, device: torch.device, seed:
     envs: VectorEnvAdapter
     if isinstance(vectorized, TensorEnv):
         # The curves are means over 100 episodes, and evaluations play in at most 100 environments.
-        envs = DeviceVectorEnvAdapter(vectorized, discount, told=100)
+        envs = DeviceVectorEnvAdapter(vectorized, discount, reported=100)
     else:
         envs = VectorEnvAdapter(vectorized, discount, device)
     envs.reset(seed=seed)

@@ -26,15 +26,15 @@ class DeviceVectorEnvAdapter(VectorEnvAdapter):
     Arguments:
         env: in tensors.
         discount: of the episodes' discounted returns.
-        told: environments whose episodes `finished` tells, the first ones, because thousands may end in one step; the
-            same ones always, so that what is told does not depend on how it went. None for all.
+        reported: number of environments, the first ones, whose episodes `finished` lists, because thousands may end in
+            one step; always the same, so that the choice does not depend on how an episode went. None for all.
     """
 
     WATCH = 100
     env: TensorEnv
 
-    def __init__(self, env: TensorEnv, discount: float = 1.0, told: int | None = None) -> None:
-        self.told = env.num_envs if told is None else min(told, env.num_envs)
+    def __init__(self, env: TensorEnv, discount: float = 1.0, reported: int | None = None) -> None:
+        self.reported = env.num_envs if reported is None else min(reported, env.num_envs)
         super().__init__(env, discount, env.device)
         self._transition: Callable = self.transition
 
@@ -46,7 +46,7 @@ class DeviceVectorEnvAdapter(VectorEnvAdapter):
         self._fault = torch.zeros(E, dtype=torch.bool, device=device)
         self._sums = self._nothing()
         self._record: Tensor | None = None
-        self.made = E
+        self.transitions = E
         self._read: list[Episode] | None = []
 
     @property
@@ -130,7 +130,7 @@ class DeviceVectorEnvAdapter(VectorEnvAdapter):
         masks = (mask for s in (made.state, made.after) if (mask := env.allowed(s)) is not None)
         return (
             *made.state, made.clock, obs, next_obs, made.reward, made.terminated, made.truncated, done, tally,
-            count + done.sum(), fault, record[:, : self.told], *masks,
+            count + done.sum(), fault, record[:, : self.reported], *masks,
         )  # fmt: skip
 
     def _nothing(self) -> Tensor:

@@ -55,7 +55,7 @@ class Evaluation(NamedTuple):
         low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """The mean in words, with its interval where there are several episodes."""
         low, high = self.interval()
         return f"{self.mean:.4g}" + (f" (95 % interval {low:.4g} to {high:.4g})" if len(self.returns) > 1 else "")

@@ -87,7 +87,7 @@ def episode(agent: Agent, recording: Recording, discount: float, generator: Gene
     return {"uncertainty/q_along_episode": canvas.picture()}
 
 
-def ahead(agent: Agent) -> dict[str, Image]:
+def steps_ahead(agent: Agent) -> dict[str, Image]:
     """Draw what worlds predicted of the newest episode's last steps, and what happened; nothing without worlds."""
     foreseen: Foreseen | None = getattr(agent, "foreseen", None)
     if foreseen is None or not foreseen.band.isfinite().all():

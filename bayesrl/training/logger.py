@@ -70,7 +70,7 @@ class Logger:
         Raises:
             CheckpointError: the disk is full.
         """
-        own = {tag: f"Told by the agent: {tag}." for tag in values if tag not in TAGS}
+        own = {tag: f"Reported by the agent: {tag}." for tag in values if tag not in TAGS}
         self.last_step = step
         if not own.keys() <= set(self._tags):
             self._rewrite(_rows(self.table, step), own)
@@ -78,7 +78,7 @@ class Logger:
         self._write(
             [Event(step=step, summary=Summary(value=[self._scalar(*item, TAGS | own) for item in row.items()]))]
         )
-        with self._told(), self.table.open("a", newline="") as file:
+        with self._reporting(), self.table.open("a", newline="") as file:
             csv.writer(file).writerow([step, *(repr(row[tag]) if tag in row else "" for tag in self._tags)])
 
     def draw(self, step: int, samples: Mapping[str, Tensor], pictures: Mapping[str, Image] | None = None) -> None:
@@ -97,13 +97,13 @@ class Logger:
 
     def close(self) -> None:
         """Let go of the event file."""
-        with contextlib.suppress(OSError):  # of a full disk, which was told before
+        with contextlib.suppress(OSError):  # of a full disk, which has been reported
             self._file.close()
 
     def _rewrite(self, rows: list[dict[str, str]], more: Iterable[str] = ()) -> None:
         """The table anew, with columns for all that `rows` hold and for `more`."""
-        told = dict.fromkeys((*(tag for row in rows for tag in row), *more))
-        self._tags += [tag for tag in told if tag not in ("step", *self._tags)]
+        tags = dict.fromkeys((*(tag for row in rows for tag in row), *more))
+        self._tags += [tag for tag in tags if tag not in ("step", *self._tags)]
         text = io.StringIO(newline="")
         csv.writer(text).writerows(
             [["step", *self._tags], *([row["step"], *(row.get(tag, "") for tag in self._tags)] for row in rows)]
@@ -133,14 +133,14 @@ class Logger:
         return SummaryMetadata(plugin_data=data, summary_description=explained[tag])
 
     def _write(self, events: list[Event]) -> None:
-        with self._told():
+        with self._reporting():
             for event in events:
                 event.wall_time = time.time()
                 RecordWriter(self._file).write(event.SerializeToString())
             self._file.flush()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -151,9 +151,9 @@ class TrainingLoop:
             saved = f"saved at {self.saved_at:,} transitions, once it is mended go on with resume={self.run_dir}"
             raise type(error)(f"{error}; {saved}") from error
         where = " (evaluation)" if envs is self.test_envs else ""
-        for line in envs.broken:
+        for line in envs.failures:
             self.say(f"warning: {line}{where}")
-        envs.broken.clear()
+        envs.failures.clear()
 
     def _call(self, hook: str, context: type[Context], **facts: Any) -> None:
         """Call the callbacks; the run is saved before an exception of theirs goes on."""
@@ -385,7 +385,7 @@ class TrainingLoop:
         if result is None:
             self.say(f"go on with: python -m bayesrl.train resume={self.run_dir}")
             return out
-        self.say(f"greedy return of {result.played}: {result.told()}")
+        self.say(f"greedy return of {result.played}: {result.summary()}")
         if self.solve:
             self.say(f"episodes to solve: {self.solved_at if self.solved_at is not None else 'not solved'}")
         return out

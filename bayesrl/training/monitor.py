@@ -78,7 +78,7 @@ class Monitor:
 
     def after(self, envs: VectorEnvAdapter) -> None:
         """Score the episodes that ended; what was predicted of those that broke off is forgotten."""
-        self.predicted.difference_update(envs.lost)
+        self.predicted.difference_update(envs.replaced)
         for episode in envs.finished:
             self.returns.append(episode.ret)
             self.lengths.append(episode.length)
@@ -102,7 +102,7 @@ class Monitor:
             self.recent
             and (forecast := agent.forecast(torch.cat([*self.recent])[: self.probes], self.generator)) is not None
         ):
-            out |= {f"uncertainty/{name}": value for name, value in spread(forecast).items()}
+            out |= {f"uncertainty/{name}": value for name, value in q_statistics(forecast).items()}
             self.epistemic = out["uncertainty/q_epistemic_std"]
             opening = self.opening
             low, high = opening.quantile(torch.tensor([0.05, 0.95], device=opening.device)).tolist()
@@ -133,7 +133,7 @@ class Monitor:
             recording: an evaluation episode, where one was played.
             discount: of the agent's values.
         """
-        out = images.reliability(self.calibration.scored) | images.ahead(agent)
+        out = images.reliability(self.calibration.scored) | images.steps_ahead(agent)
         out |= images.maps(agent, space, self.generator)
         return out if recording is None else out | images.episode(agent, recording, discount, self.generator)
 
@@ -165,7 +165,7 @@ class Monitor:
         self.predicted = set(state.get("predicted", ()))
 
 
-def spread(forecast: Forecast) -> dict[str, float]:
+def q_statistics(forecast: Forecast) -> dict[str, float]:
     """Measure how far draws differ at B states: q [n, B, A] in return units -> numbers by name."""
     q = forecast.q
     at_best = at(q, q.mean(0).argmax(-1).expand(len(q), -1))

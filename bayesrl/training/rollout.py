@@ -85,15 +85,15 @@ class Rollout:
             transition = envs.receive()
         with clock("learn"):
             self.agent.observe(transition)
-            self.transitions += envs.made
+            self.transitions += envs.transitions
             if self.agent.ready():
-                self.owed += envs.made * self.replay_ratio
+                self.owed += envs.transitions * self.replay_ratio
         if not self.overlap:
             learn = clock.seconds["learn"]
             self._learn()
             if self.overlap is None and self.updates > updates:
                 self._decide(clock.seconds["env"] - env, (clock.seconds["learn"] - learn) / (self.updates - updates))
-        return envs.made
+        return envs.transitions
 
     def _learn(self) -> None:
         with self.clock("learn"):

@@ -50,9 +50,9 @@ class VectorEnvAdapter:
         began: the environments where it does, on the host.
         mask: actions allowed now, [E, A] bool, or None.
         finished: episodes that the last step ended.
-        made: transitions that the last step made, those of environments that were only reset left out.
-        broken: what is to be told of environments that were replaced; whoever tells it clears it.
-        lost: environments whose episode broke off in the last step.
+        transitions: number that the last step made; environments that were only reset make none.
+        failures: one line for each environment that was replaced; whoever reports them clears the list.
+        replaced: indices of environments that were replaced in the last step, whose episode broke off.
         ended: how many there have been.
         returns, lengths: of the episodes that are going on, undiscounted, [E].
 
@@ -71,9 +71,9 @@ class VectorEnvAdapter:
         shape, dtype, categories = observation_layout(env.single_observation_space)
         count, bounds = self.actions.count, self.actions.bounds
         self._spec = EnvSpec(shape, getattr(torch, dtype), count, env.num_envs, categories, False, bounds)
-        self.steps = self.made = 0
-        self.broken: list[str] = []
-        self.lost: list[int] = []
+        self.steps = self.transitions = 0
+        self.failures: list[str] = []
+        self.replaced: list[int] = []
         self._prepare()
 
     def _prepare(self) -> None:
@@ -109,7 +109,7 @@ class VectorEnvAdapter:
     def reset(self, seed: int | None = None) -> None:
         """Begin a new episode everywhere."""
         obs, infos = self.env.reset(seed=seed)
-        self.broken += infos.get("broken", {}).values()
+        self.failures += infos.get("broken", {}).values()
         if self.steps == 0:
             self._spec = self._spec._replace(masked="action_mask" in infos and self._spec.bounds is None)
         everywhere = np.ones(self.env.num_envs, dtype=bool)
@@ -142,12 +142,12 @@ class VectorEnvAdapter:
         ended = bool(done.any())
         late = self.mode is AutoresetMode.NEXT_STEP
         valid, start = (~was_done, was_done) if late else (np.ones_like(done), done)
-        self.lost = [*(why := infos.get("broken", {}))]
+        self.replaced = [*(why := infos.get("broken", {}))]
         if why:  # as if only reset, so that no window of steps reaches over it
-            broken = np.isin(np.arange(len(done)), self.lost)
+            broken = np.isin(np.arange(len(done)), self.replaced)
             valid, start = valid & ~broken, start | broken
-            self.broken += why.values()
-        self.made = int(valid.sum())
+            self.failures += why.values()
+        self.transitions = int(valid.sum())
         true_next, next_mask = flat, mask
         if ended and self.mode is AutoresetMode.SAME_STEP:
             true_next, next_mask = self._final(flat, mask, infos, done)

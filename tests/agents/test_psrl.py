@@ -88,7 +88,7 @@ def test_learns_to_stay_at_zero(kind: type, options: dict) -> None:
     assert max(returns[3:]) > -8
     assert line.info["model/broken"] == 0 and line.info["loss"].isfinite()
     assert 0 <= line.info["model/coverage_90"] <= 1 and line.info["ahead/rmse"] < 1
-    assert images.ahead(made)["model/steps_ahead"].size == (720, 350)  # a number and the reward
+    assert images.steps_ahead(made)["model/steps_ahead"].size == (720, 350)  # a number and the reward
     assert greedily(made, [[1.0], [-1.0], [0.5]]).shape == (3, 1)
 
 

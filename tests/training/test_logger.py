@@ -124,7 +124,7 @@ def test_what_an_agent_tells_beside_the_usual_is_written_and_kept(tmp_path: Path
     found = [(row["step"], row["train/loss"], row["train/banana"], row["my/pear"]) for row in rows(tmp_path)]
     assert found == [("1", "1.0", "", ""), ("2", "2.0", "20.0", ""), ("3", "", "30.0", "3.0")]
     board = EventAccumulator(str(tmp_path)).Reload()
-    assert board.SummaryMetadata("train/banana").summary_description == "Told by the agent: train/banana."
+    assert board.SummaryMetadata("train/banana").summary_description == "Reported by the agent: train/banana."
 
 
 def test_numbers_that_are_not_finite_are_left_out(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from bayesrl.rl.types import Forecast
-from bayesrl.training.monitor import Monitor, spread
+from bayesrl.training.monitor import Monitor, q_statistics
 from bayesrl.training.rollout import Rollout
 from support.agents import Idle
 from support.environments import Counting, started
@@ -23,14 +23,14 @@ class Certain(Idle):
 
 def test_spread_by_hand():
     q = torch.tensor([[[1.0, 0.0]], [[3.0, 4.0]]])  # the mean's best action is 0 or 1: means 2 and 2, the first wins
-    numbers = spread(Forecast(q, torch.tensor(5.0)))
+    numbers = q_statistics(Forecast(q, torch.tensor(5.0)))
     assert numbers == {"q_epistemic_std": 1, "action_disagreement": 0.5, "collapsed": 0, "posterior_kl": 5}
 
 
 def test_equal_draws_have_collapsed_unless_there_is_only_one_function():
     q = torch.ones(3, 2, 2)
-    assert spread(Forecast(q, torch.zeros(())))["collapsed"] == 1
-    assert spread(Forecast(q, torch.zeros(()), degenerate=True))["collapsed"] == 0
+    assert q_statistics(Forecast(q, torch.zeros(())))["collapsed"] == 1
+    assert q_statistics(Forecast(q, torch.zeros(()), degenerate=True))["collapsed"] == 0
 
 
 def run(steps, monitor=None):

@@ -50,7 +50,7 @@ def test_no_window_reaches_over_a_broken_episode() -> None:
         rows["start"].append(envs.start.int().tolist())
         step = envs.step(torch.zeros(2, dtype=torch.int64))
         replay.add(step, torch.empty(2, 0))
-        rows["made"].append(envs.made)
+        rows["made"].append(envs.transitions)
         for name in ("obs", "reward", "valid"):
             rows[name].append(getattr(step, name).flatten().int().tolist())
         assert not (step.terminated | step.truncated).any() and envs.finished == []
@@ -60,7 +60,7 @@ def test_no_window_reaches_over_a_broken_episode() -> None:
     assert rows["start"] == [[1, 1], [0, 0], [0, 0], [0, 1], [0, 0], [0, 0]]
     assert rows["made"] == [2, 2, 1, 2, 2, 2]
     assert replay.gather(torch.arange(10)).weight.view(5, 2).T.tolist() == [[1, 1, 1, 1, 1], [1, 0, 0, 1, 1]]
-    assert envs.lengths.tolist() == [6, 3] and len(envs.broken) == 1
+    assert envs.lengths.tolist() == [6, 3] and len(envs.failures) == 1
     envs.env.close()
 
 

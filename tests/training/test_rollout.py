@@ -152,8 +152,8 @@ class Clocks(TensorEnv):
         return torch.stack((state[1] >= 0, state[1] % 2 == 0), 1) if self.masked else None
 
 
-def on_device(env, discount=0.9, told=None):
-    out = DeviceVectorEnvAdapter(env, discount, told)
+def on_device(env, discount=0.9, reported=None):
+    out = DeviceVectorEnvAdapter(env, discount, reported)
     out.reset(seed=0)
     return out
 
@@ -199,7 +199,7 @@ def test_a_device_s_episodes_are_tallied_by_hand():
 
 
 def test_only_the_first_are_told_and_all_are_counted():
-    envs = on_device(Clocks([2] * 1000), told=3)
+    envs = on_device(Clocks([2] * 1000), reported=3)
     envs.step(torch.zeros(1000).long())
     assert envs.finished == [] and envs.ended == 0
     envs.step(torch.zeros(1000).long())
