@@ -1,5 +1,6 @@
 """Add to docs/ what mkdocs does not find there: the README as first page, and a page of reference for each module."""
 
+import re
 from pathlib import Path
 
 from mkdocs.plugins import event_priority
@@ -17,7 +18,8 @@ SKIPPED = ("templates", "configs", "__pycache__")  # what `bayesrl.new` hands ou
 @event_priority(100)  # before mkdocstrings reads its paths
 def on_config(config):
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [str(ROOT)]
-    reference = [{title: [{short(name): page(name)} for name in names]} for title, names in modules().items()]
+    reference = [{"import bayesrl": "reference/top.md"}]
+    reference += [{title: [{short(name): page(name)} for name in names]} for title, names in modules().items()]
     config.nav = [
         {"bayesrl": "index.md"},
         {"Guides": [f"{name}.md" for name in GUIDES]},
@@ -31,10 +33,27 @@ def on_config(config):
 def on_files(files, config):
     top = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
     pages = {page: relink((ROOT / name).read_text()) for page, name in top.items()}
+    pages["reference/top.md"] = top_level()
     pages |= {page(name): f"# {name}\n\n::: {name}\n" for names in modules().values() for name in names}
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def top_level() -> str:
+    """Return the page of the names that `import bayesrl` offers, each with a link to its module."""
+    rows = ["# import bayesrl", "", "| name | described in |", "|---|---|"]
+    every = [name for names in modules().values() for name in names]
+    for module, name in re.findall(r"from (bayesrl[\w.]*) import (\w+) as", (PACKAGE / "__init__.py").read_text()):
+        inside = [each for each in every if each == module or each.startswith(f"{module}.")]
+        (home,) = [each for each in inside if re.search(rf"^(class|def) {name}\b", source(each), re.M)] or [None]
+        if home:
+            rows.append(f"| `bayesrl.{name}` | [{home}]({home}.md#{home}.{name}) |")
+    return "\n".join(rows)
+
+
+def source(name: str) -> str:
+    return ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text()
 
 
 def relink(text: str) -> str:
