@@ -118,9 +118,8 @@ class Learner(Posterior):
                     continue
                 loss = float(info["loss"])
                 if not math.isfinite(loss):
-                    raise ValueError(
-                        f"got the loss {loss} after {update} updates, wanted a finite number: lower the lr"
-                    )
+                    got = f"got the loss {loss} after {update} updates"
+                    raise ValueError(f"{got}, wanted a finite number: lower the lr")
                 bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
                 if len(test[0]):
                     nll[update] = predictive_nll(self, *test)
@@ -131,11 +130,15 @@ class Learner(Posterior):
                     elif update - best >= patience * every:
                         break
         if best_state is not None:
-            with torch.no_grad():
-                for name, value in (*self.named_parameters(), *self.named_buffers()):
-                    value.copy_(best_state[name])
+            self._restore(best_state)
         self.refresh(data.sweep(batch_size))
         return Fit(update, nll, best or update)
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, Tensor]) -> None:
+        """Copy values into parameters and buffers, by name."""
+        for name, value in (*self.named_parameters(), *self.named_buffers()):
+            value.copy_(state[name])
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Learner:
         """Move or convert the optimizer's state together with the parameters."""

@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 import bayesrl
+from bayesrl.posteriors.svi import elbo
 from support.runs import train
 
 
@@ -62,3 +63,17 @@ def test_validation_that_is_off_stays_off(tmp_path: Path) -> None:
         run = tmp_path / "run"
         train("steps=40", f"run_dir={run}", "posterior=sgld")
         assert not any(validation())
+
+
+def test_the_evidence_lower_bound_leaves_validation_on() -> None:
+    """Pyro's handlers take a scale of 0 inside of it, while distributions are validated, in other threads too."""
+
+    def model() -> None:
+        with pyro.poutine.scale(scale=torch.zeros(())):
+            pyro.sample("y", pyro.distributions.Normal(0.0, 1.0), obs=torch.ones(()))
+        with pytest.raises(ValueError):
+            torch.distributions.Normal(0.0, -1.0)
+
+    before = validation()
+    assert elbo(model, lambda: None)[0] == 0
+    assert validation() == before
