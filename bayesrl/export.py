@@ -20,7 +20,7 @@ from pathlib import Path
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())

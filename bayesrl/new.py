@@ -22,7 +22,7 @@ KINDS = ("env", "agent", "posterior")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
@@ -61,7 +61,7 @@ def new(argv: list[str]) -> int:
 
 
 def written(kind: str, name: str) -> dict[str, str]:
-    """The files, by path: the shipped ones with the name in place of theirs."""
+    """Return the text of each file by path: the templates with the given name in place of theirs."""
     files = {
         f"my_{kind}.py": f"{name}.py",
         f"test_my_{kind}.py": f"test_{name}.py",
@@ -75,7 +75,7 @@ def written(kind: str, name: str) -> dict[str, str]:
 
 
 def unusable(kind: str, name: str) -> str:
-    """Why a name cannot be that of a module and an option, or nothing."""
+    """Return why a name cannot be that of a module and an option; nothing where it can."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         return f"got the name {name}"
     if (resources.files("bayesrl.configs") / kind / f"{name}.yaml").is_file():

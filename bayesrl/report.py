@@ -39,7 +39,7 @@ from bayesrl.training.logger import write_bands
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
@@ -80,7 +80,7 @@ def report(argv: list[str]) -> int:
 
 
 def collect(paths: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[tuple[Path, str]]]:
-    """The runs that can be compared, and those that cannot, with the reason."""
+    """Return the runs that can be compared, and those that cannot with the reason."""
     runs, skipped = [], []
     for path in records.find(paths):
         try:
@@ -97,7 +97,7 @@ def collect(paths: Sequence[Path], metric: str) -> tuple[list[RunRecord], list[t
 
 
 def common_directory(paths: Sequence[Path]) -> Path:
-    """The directory that holds all of those that are there; the only one itself.
+    """Return the directory that contains all existing paths; where there is one, that itself.
 
     Raises:
         ConfigError: only the root of the file system does.
@@ -112,7 +112,7 @@ def common_directory(paths: Sequence[Path]) -> Path:
 
 
 def compare(runs: Sequence[RunRecord], metric: str) -> list[Comparison]:
-    """A comparison for each environment; where there are several, first one of all, on normalized scores."""
+    """Return a comparison for each environment; where there are several, first one of all, on normalized scores."""
     found = {env: records.by_difference(part) for env, part in records.by_environment(runs).items()}
     number = {name: i for i, name in enumerate(sorted({name for groups in found.values() for name in groups}))}
     words = f"last {metric}" if metric != RETURN else "greedy return after training"
@@ -136,16 +136,16 @@ def _scores(runs: Sequence[RunRecord], metric: str) -> np.ndarray:
 
 
 def _normalized(scores: np.ndarray, everyone: Sequence[np.ndarray]) -> np.ndarray:
-    """0 for the environment's worst run, 1 for its best."""
+    """Return scores on a scale from 0, the environment's worst run, to 1, its best."""
     low, high = min(part.min() for part in everyone), max(part.max() for part in everyone)
     return (scores - low) / ((high - low) or 1)
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- what is shown ---------------------------------------------------------------------------------------------------
 
 
 def table(comparison: Comparison) -> str:
-    """For the console."""
+    """Return a comparison as text for the console."""
     rows = comparison.rows()
     lines = [list(rows[0]), *([*row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -177,7 +177,7 @@ def facts(runs: Sequence[RunRecord], compared: Sequence[Comparison]) -> dict[str
 def write(
     out: Path, runs: Sequence[RunRecord], compared: Sequence[Comparison], skipped: Sequence[tuple[str, str]]
 ) -> None:
-    """The page, its figures, the numbers and the TensorBoard runs."""
+    """Write the page, its figures, the numbers and the TensorBoard runs."""
     shutil.rmtree(out / "tensorboard", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     shown = []
@@ -189,15 +189,15 @@ def write(
         for group in comparison.groups if comparison.one_environment else []:
             bands = {tag: curve for tag in TAGS if (curve := group.curve(tag))}
             write_bands(out / "tensorboard" / f"{prefix}{_slug(group.name)}", bands)
-    told = facts(runs, compared)
+    about = facts(runs, compared)
     alike = [(key, value) for key, value in runs[0].config.items() if not key.startswith(records.ASIDE)]
     common = [f"{k}={v}" for k, v in alike if all(run.config.get(k) == v for run in runs)]
     names = [group.name for group in compared[0].groups]
     envs = [comparison.title for comparison in compared if comparison.one_environment]
-    html = page(f"{_listed(names, 'groups')} on {_listed(envs, 'environments')}", told, shown, common, skipped)
+    html = page(f"{_listed(names, 'groups')} on {_listed(envs, 'environments')}", about, shown, common, skipped)
     replace(out / "index.html", html.encode())
     numbers = {comparison.title: comparison.rows() for comparison in compared}
-    replace(out / "report.json", (json.dumps({**told, "tables": numbers}, indent=2) + "\n").encode())
+    replace(out / "report.json", (json.dumps({**about, "tables": numbers}, indent=2) + "\n").encode())
 
 
 def _draw(path: Path, svg: str) -> None:
@@ -214,7 +214,7 @@ def _span(numbers: set[int]) -> str:
 
 
 def _listed(names: Sequence[str], what: str) -> str:
-    """In a title: by name where they are few."""
+    """Return names for a title, or their number where they are many."""
     few = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return few if len(names) <= 4 else f"{len(names)} {what}"
 

@@ -33,7 +33,7 @@ DEFAULTS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or any(arg in ("-h", "--help") for arg in argv):
         print(__doc__.strip())
@@ -94,7 +94,7 @@ def watch(argv: list[str]) -> int:
 
 
 def shown(screen, frames, moments) -> bool:
-    """Show an episode's moments one by one; whether to go on after it."""
+    """Show the moments of an episode one by one; return whether to go on after it."""
     history: list = []
     for moment in moments:
         history[-1:] = [past._replace(picture=None) for past in history[-1:]]  # of the past only numbers are drawn

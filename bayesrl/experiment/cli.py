@@ -1,4 +1,4 @@
-"""The command line: words, options, and errors of input told in one sentence."""
+"""The command line: its words and options, and errors of input as sentences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def command(argv: list[str], function: Callable[[list[str]], int]) -> int:
 
 
 def messages(error: Exception) -> list[str]:
-    """An error of input in a user's words, a sentence for each problem."""
+    """Return an error of input in a user's words, a sentence for each problem."""
     if isinstance(error, OSError):
         where = error.filename or "a file"
         remedy = "free some space, or mend its permissions"
@@ -32,7 +32,7 @@ def messages(error: Exception) -> list[str]:
 
 
 def options(argv: list[str]) -> tuple[list[str], list[str], bool]:
-    """Directories, overrides, and whether only to show the configuration."""
+    """Return directories, overrides, and whether only to show the configuration."""
     dirs, words, show = [], [], False
     rest = iter(argv)
     for word in rest:
@@ -54,7 +54,7 @@ def options(argv: list[str]) -> tuple[list[str], list[str], bool]:
 
 
 def parse_words(argv: list[str], options: dict[str, str]) -> dict[str, str]:
-    """key=value words over their defaults."""
+    """Return the values of `key=value` words over their defaults."""
     words = {}
     for word in argv:
         key, equals, words[key] = word.partition("=")
@@ -64,7 +64,7 @@ def parse_words(argv: list[str], options: dict[str, str]) -> dict[str, str]:
 
 
 def parse_integers(words: dict[str, str], **least: int) -> list[int]:
-    """Whole numbers among the words, each with the least that makes sense."""
+    """Return integers among the values, each checked against its lower bound."""
     for key, low in least.items():
         if not words[key].isdecimal() or not low <= int(words[key]) <= MAX_SEED:
             raise ConfigError([f"got {key}={words[key]}, wanted an integer from {low} to {MAX_SEED}"])

@@ -1,6 +1,6 @@
 """Configuration of the commands: composed by Hydra, checked here as a whole before anything runs.
 
-Every problem is collected and told at once, with the options that exist. Nothing below the commands sees a config.
+Every problem is collected, and all are reported together with the options that exist.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Check = Callable[[DictConfig], Iterable[str]]  # problems of a configuration
 
 
 class ConfigError(ValueError):
-    """All that is wrong with a configuration, one problem a line."""
+    """A configuration that is wrong; the message has a line for each problem."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         super().__init__("\n".join(dict.fromkeys(problems)))
@@ -71,7 +71,7 @@ def load(
     checks: Sequence[Check] = (),
     nodes: Mapping[str, Any] | None = None,
 ) -> DictConfig:
-    """The composed, checked configuration.
+    """Return a configuration that is composed and checked.
 
     Arguments:
         overrides: such as `agent=bayes_dqn`, `steps=1000`, `env.kwargs.size=20`.
@@ -123,7 +123,7 @@ def _replaced(config: DictConfig, nodes: Mapping[str, Any] | None) -> DictConfig
 
 
 def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check] = ()) -> DictConfig:
-    """A stored configuration with what may change at a resumption, checked.
+    """Return a stored configuration with the settings that may change when it is resumed, checked.
 
     Raises:
         ConfigError: every problem found, one a line.
@@ -152,7 +152,7 @@ def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check
 
 
 def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
-    """Everything wrong with the values of a composed configuration; `checks` are made where nothing else is."""
+    """Return all problems of a composed configuration; `checks` run where there are no others."""
     problems = []
     solve = config.get("solve") or {}
     wanted = SETTINGS | {key: rule for key, rule in SOLVE.items() if key.removeprefix("solve.") in solve}
@@ -232,7 +232,7 @@ def foreign(target: Any) -> bool:
 
 
 def own(imagination: DictConfig) -> DictConfig:
-    """An imagination's settings without the parts that its world posterior is made of."""
+    """Return the settings of an imagination without the components of its world posterior."""
     return OmegaConf.masked_copy(imagination, [str(key) for key in imagination if key not in WORLD])
 
 
@@ -249,7 +249,7 @@ def callbacks(config: DictConfig) -> list:
 
 
 def parse(text: str, problems: list[str]) -> Override | None:
-    """An override such as `key=value`; else None, and why not is added to `problems`."""
+    """Parse an override such as `key=value`; where it is none, return None and add the reason to `problems`."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException:
@@ -264,7 +264,7 @@ def parse(text: str, problems: list[str]) -> Override | None:
 
 
 def groups(config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The options of each group, inside an initialized Hydra."""
+    """Return the options of each group; call it inside `hydra_session`."""
     loader = GlobalHydra.instance().config_loader()
     out = {g: loader.get_group_options(g) for g in loader.list_groups("") if g not in ("hydra", "__pycache__")}
     for place in [*map(Path, config_dirs), *packaged()]:
@@ -284,7 +284,7 @@ def flat(config: DictConfig) -> dict[str, Any]:
 
 
 def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Every leaf of nested dictionaries by its dotted name; an empty dictionary is a leaf."""
+    """Return every leaf of nested dictionaries by its dotted name; an empty dictionary is a leaf."""
     if not (isinstance(tree, dict) and tree):
         return {prefix: tree}
     return {
@@ -293,7 +293,7 @@ def leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def packaged() -> list[Path]:
-    """The folders `configs/` of installed packages that declare an entry point in the group `bayesrl.envs`."""
+    """Return the folders `configs/` of installed packages that declare an entry point in the group `bayesrl.envs`."""
     tops = sorted({point.module.partition(".")[0] for point in entry_points(group="bayesrl.envs")})
     found = [spec for top in tops if (spec := importlib.util.find_spec(top))]
     places = [Path(place) / "configs" for spec in found for place in spec.submodule_search_locations or ()]
@@ -320,7 +320,7 @@ def search_path(config_dirs: Sequence[str]) -> list[str]:
 
 
 def _spelled(override: Override, base: DictConfig, options: dict[str, list[str]], problems: list[str]) -> str | None:
-    """How Hydra wants an override that names something of `base`; else None, and why not is added to `problems`."""
+    """Return an override in Hydra's spelling; where `base` has no such key, None, with the reason in `problems`."""
     text, key = str(override.input_line), override.key_or_group
     plain = text.lstrip("+")
     parent, _, leaf = key.rpartition(".")

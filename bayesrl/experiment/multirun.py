@@ -76,7 +76,7 @@ class Job:
         self.process.start()
 
     def progress(self) -> float:
-        """Share of its transitions that it has logged, to 1; 0 where it ends by a rule of its own."""
+        """Return the share of its transitions that it has logged; 0 where a `solve` rule ends it."""
         try:
             with (self.path / "metrics.csv").open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
@@ -86,7 +86,7 @@ class Job:
         return min(1.0, int(step) / self.config.steps) if step.isdigit() and not self.config.solve else 0.0
 
     def reason(self) -> str:
-        """Why it failed, in a line."""
+        """Return why it failed, in a line."""
         code = self.process.exitcode if self.process else None
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"
@@ -124,7 +124,7 @@ def sweep(argv: list[str]) -> int:
 
 @dataclass
 class JobPool:
-    """Members, so many at a time.
+    """The runs of a sweep, so many of them at a time.
 
     Attributes:
         runs: of the sweep, in the order in which they start.
@@ -185,7 +185,7 @@ class JobPool:
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """Signals are noted, and passed on to every run exactly as often as they came."""
+        """Count signals, which are passed on to every run exactly as often as they came."""
         old: dict[int, Any] = {}
         try:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -203,7 +203,7 @@ class JobPool:
 
 
 def expand(words: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Every combination of the values of Hydra's sweep syntax (`a,b`, `choice`, `range`, `glob`), by the run's name.
+    """Return every combination of values in Hydra's sweep syntax (`a,b`, `choice`, `range`, `glob`), by the run's name.
 
     Raises:
         ConfigError: a sweep without an end, `interval`.
@@ -242,7 +242,7 @@ def expand(words: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, l
 def checked(
     combinations: dict[str, list[str]], config_dirs: Sequence[str], root: Path | None = None
 ) -> dict[str, DictConfig]:
-    """The configuration of every combination, compared with what was begun under `root`.
+    """Return the configuration of every combination, compared with what was begun under `root`.
 
     Raises:
         ConfigError: every problem of every combination, each once, with how many runs have it where not all do.
@@ -298,7 +298,7 @@ def _changed(config: DictConfig, path: Path) -> list[str]:
 
 
 def _jobs(argv: list[str]) -> tuple[int | None, list[str]]:
-    """The number after --jobs, and the words that remain."""
+    """Return the number after --jobs, and the words that remain."""
     jobs, words, rest = None, [], iter(argv)
     for word in rest:
         option, equals, value = word.partition("=")
@@ -345,7 +345,7 @@ def _follow() -> None:
 
 
 def _summary(result: dict) -> str:
-    """A result in a few words."""
+    """Return a result in a few words."""
     if "episodes_to_solve" in result:
         episodes = result["episodes_to_solve"]
         return f"solved after {episodes} episodes" if episodes is not None else "not solved"

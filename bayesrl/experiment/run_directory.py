@@ -1,4 +1,4 @@
-"""The directory of a run: made fresh or found again, held by one process, described for whoever reads it later."""
+"""The directory of a run: created or found again, locked by one process, and described for whoever reads it later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGES = ("torch", "pyro-ppl", "gymnasium", "numpy", "hydra-core", "tensorboar
 
 
 def fresh(run_dir: str | None, env_id: str) -> Path:
-    """A new directory: the one named, or one under runs/ named by environment and time.
+    """Create a directory: the one that is named, or one under runs/ named by environment and time.
 
     Raises:
         ConfigError: it cannot be written.
@@ -56,7 +56,7 @@ def fresh(run_dir: str | None, env_id: str) -> Path:
 
 @contextlib.contextmanager
 def locked(run_dir: Path, new: bool) -> Iterator[None]:
-    """Two processes never write one run; a new run that never began leaves no directory.
+    """Lock a run against other processes; a new run that never began leaves no directory.
 
     Raises:
         ConfigError: another process has it, it cannot be written, or a new run finds another there.
@@ -177,7 +177,7 @@ def described(run_dir: Path) -> tuple[EnvSpec, Space, Space]:
 
 
 def commit() -> str | None:
-    """The commit of a checkout, or None."""
+    """Return the commit of a checkout, or None."""
     here = Path(__file__).resolve().parent
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         out = subprocess.run(

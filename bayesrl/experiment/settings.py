@@ -132,9 +132,9 @@ class Setting(NamedTuple):
     about: str
 
 
-def _flatten(kind: type, prefix: str = "") -> dict[str, Setting]:
+def _flatten(kind: Any, prefix: str = "") -> dict[str, Setting]:
     """Return the settings of a dataclass and of those within it, by dotted name."""
-    out = {}
+    out: dict[str, Setting] = {}
     for name, annotation in typing.get_type_hints(kind, include_extras=True).items():
         key = prefix + name.removesuffix("_")  # `return` is a keyword of Python
         if dataclasses.is_dataclass(annotation):

@@ -1,4 +1,4 @@
-"""Targets: what a `_target_` of a configuration takes, by the signature of what it names."""
+"""What a `_target_` of a configuration takes, by its signature, annotations and docstring."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_target(node: Any, where: str) -> list[str]:
         return [f"got {where}._target_={node['_target_']}, which is {target!r}, wanted a class or a function"]
     taken = inspect.signature(target).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    hints = annotations(target)
+    hints = type_hints(target)
     problems = []
     for key, value in node.items():
         if key.startswith("_"):
@@ -57,7 +57,7 @@ def check_target(node: Any, where: str) -> list[str]:
 
 
 def _kind(node: dict, where: str, wanted: Any) -> list[str]:
-    """Whether what is to be built is of the class that is wanted, where a class or one of several is."""
+    """Return a problem where a `_target_` builds an object of another class than is wanted."""
     target, wanted = get_object(node["_target_"]), _plain(wanted)
     kinds = typing.get_args(wanted) or (wanted,)
     kinds = tuple(kind for kind in kinds if kind is not type(None))
@@ -69,7 +69,7 @@ def _kind(node: dict, where: str, wanted: Any) -> list[str]:
 
 
 def _whole(node: dict, where: str) -> list[str]:
-    """Whether what is to be called now has all that it needs, or is to be called later."""
+    """Return a problem where a `_target_` lacks required arguments and is not partial."""
     target = get_object(node["_target_"])
     found = inspect.signature(target).parameters.values()
     needed = [p.name for p in found if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -81,7 +81,7 @@ def _whole(node: dict, where: str) -> list[str]:
 
 
 def _missing(path: str, where: str) -> str:
-    """Why something cannot be imported."""
+    """Return why something cannot be imported."""
     module, _, name = str(path).rpartition(".")
     try:
         found = importlib.import_module(module)
@@ -109,7 +109,7 @@ def parameters(target: Callable) -> dict[str, inspect.Parameter]:
     return out
 
 
-def annotations(target: Callable) -> dict[str, Any]:
+def type_hints(target: Callable) -> dict[str, Any]:
     """Return the types of a target's parameters, bounds included; nothing where a name in them cannot be resolved."""
     try:
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
@@ -124,7 +124,8 @@ def defaults(target: Callable, supplied: Sequence[str] = ()) -> dict[str, Any]:
         target: a class or a function.
         supplied: names of parameters that no configuration gives.
     """
-    hints, out = annotations(target), {}
+    hints = type_hints(target)
+    out: dict[str, Any] = {}
     for name, parameter in parameters(target).items():
         default, wanted = parameter.default, hints.get(name, Any)
         if name in supplied or default is parameter.empty:
@@ -182,7 +183,7 @@ def _listed(node: Any) -> Any:
 
 
 def matches(value: Any, wanted: Any) -> bool:
-    """Whether a value is of the wanted type; an int is a float, a bool neither, and a _target_ makes what is built."""
+    """Return whether a value is of a type; an int is a float, a bool is neither, a `_target_` stands for an object."""
     wanted = _plain(wanted)
     origin, args = typing.get_origin(wanted), typing.get_args(wanted)
     if wanted in (Any, inspect.Parameter.empty):
@@ -201,7 +202,7 @@ def matches(value: Any, wanted: Any) -> bool:
 
 
 def _built(wanted: Any) -> bool:
-    """Whether only a `_target_` gives such a thing: a function, or an instance of a class of ours."""
+    """Return whether only a `_target_` gives such a value: a function, or an instance of a class of this package."""
     ours = inspect.isclass(wanted) and wanted.__module__.partition(".")[0] == "bayesrl"
     return ours or collections.abc.Callable in (wanted, typing.get_origin(wanted))
 

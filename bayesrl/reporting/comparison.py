@@ -61,7 +61,7 @@ class Group:
         return aggregate.iqm(self.scores, self.counts)
 
     def curve(self, tag: str) -> tuple[Array, Interval] | None:
-        """Transitions [K] and IQM over runs [K], in one environment; None where runs have no two points in common."""
+        """Return transitions [K] and IQM over runs [K] in one environment; None where runs share no two points."""
         if tag not in self._curves:
             steps, values = aligned(self.runs[0], tag)
             self._curves[tag] = None
@@ -72,19 +72,19 @@ class Group:
 
     @cached_property
     def sooner(self) -> Array | None:
-        """Less the episodes to solve, [R], -inf where that did not come; None where there was no such rule."""
+        """Minus the episodes to solve, [R], -inf for a run that did not; None where no run had a `solve` rule."""
         runs = [run for task in self.runs for run in task]
         if any("episodes_to_solve" not in run.result for run in runs):
             return None
         return np.array([-np.inf if (n := run.result["episodes_to_solve"]) is None else -float(n) for run in runs])
 
     def solved(self) -> list[int] | None:
-        """Episodes to solve of those runs that solved; None where there was no such rule."""
+        """Return the episodes to solve of the runs that solved; None where no run had a `solve` rule."""
         return None if self.sooner is None else [int(-n) for n in self.sooner[np.isfinite(self.sooner)]]
 
 
 def aligned(runs: Sequence[RunRecord], tag: str) -> tuple[Array, Array]:
-    """Transitions [K] at which all runs have the number, at most POINTS of them evenly, and the numbers [R, K].
+    """Return transitions [K] at which all runs have the number, at most POINTS evenly spaced, and the numbers [R, K].
 
     Runs that have it nowhere are left out; one that ended because it was solved keeps its last.
     """
@@ -133,7 +133,7 @@ class Comparison:
         return len(self.groups[0].runs) == 1
 
     def rows(self) -> list[dict[str, str]]:
-        """The table, a column a key, in words."""
+        """Return the rows of the table, as text by column."""
         out = []
         for group in self.groups:
             row = {"": group.name, "seeds" if self.one_environment else "runs": str(len(group.scores))}
@@ -151,14 +151,14 @@ class Comparison:
         return "solves sooner than" if self.by_episodes else "beats"
 
     def improvement(self, a: Group, b: Group) -> Interval:
-        """P(a run of a beats one of b): solves sooner, where there is a rule for that, or scores higher."""
+        """Return P(a run of a beats one of b): that it solves sooner, where runs have that rule, or scores higher."""
         x, y = a.scores, b.scores
         if self.by_episodes and a.sooner is not None and b.sooner is not None:
             x, y = a.sooner, b.sooner
         return aggregate.improvement(x, y, a.counts, b.counts, a.tasks, b.tasks)
 
     def figures(self) -> dict[str, Figure]:
-        """By file name without its end."""
+        """Return the figures that there are data for, by file name without its suffix."""
         made = {"scores": self._scores(), "curves": self._curves(), "profile": self._profile()}
         made |= {"uncertainty": self._epistemic(), "error": self._error()}
         made |= {"coverage": self._coverage(), "calibration": self._calibration()}
@@ -254,7 +254,7 @@ class Comparison:
 
 
 def spelled(interval: Interval) -> str:
-    """An estimate with its interval."""
+    """Return an estimate with its interval as text."""
     return f"{_number(interval.value)} [{_number(interval.low)}, {_number(interval.high)}]"
 
 

@@ -59,12 +59,12 @@ class Explanation(NamedTuple):
     left_out: Sequence[str] = ()
 
     def ranking(self) -> list[int]:
-        """Features by permutation, the greatest first; those that no input shows are left out."""
+        """Return features by permutation, the greatest first; those that no input shows are left out."""
         order = self.permutation.mean.argsort(descending=True, stable=True).tolist()
         return [i for i in order if self.permutation.mean[i].isfinite()]
 
     def table(self) -> str:
-        """A row for each feature, the most relevant first."""
+        """Return the table, a row for each feature, the most relevant first."""
         top = self.ranking()[:ROWS]
         columns = {"feature": [self.names[i] for i in top]}
         for name, values in (("permuted", self.permutation), ("gradient", self.gradient)):
@@ -80,7 +80,7 @@ class Explanation(NamedTuple):
         return "\n".join([*lines, *([f"and {more} more"] if more > 0 else [])])
 
     def json(self, **about: Any) -> str:
-        """All numbers; null where there is none."""
+        """Return all numbers as JSON; null where there is none."""
         by_feature = {"permutation": self.permutation, "gradient": self.gradient, "ard": self.ard, "snr": self.snr}
         parts = {
             **about,
@@ -96,7 +96,7 @@ class Explanation(NamedTuple):
         return json.dumps(_plain(parts), indent=1) + "\n"
 
     def figures(self) -> dict[str, str]:
-        """SVG texts by file name."""
+        """Return SVG texts by file name."""
         top = self.ranking()[:ROWS]
         panels = {"permuted": self.permutation} | ({} if self.gradient is None else {"gradient": self.gradient})
         shown = {f"change of Q, {name}": Band(*(part[top] for part in band)) for name, band in panels.items()}
@@ -178,7 +178,7 @@ def _of_weights(
     categories: int,
     left_out: list[str],
 ) -> Explanation:
-    """SNR of features, pruning and histograms by layer, as far as weights differ between draws."""
+    """Add SNR of features, pruning and histograms by layer, as far as weights differ between draws."""
     moments, layout = ask.moments(posterior, z), posterior.network.layout
     mean, std = moments.mean.cpu(), moments.std.cpu()
     layers = {"mean": ask.histograms(layout, mean)}
@@ -202,7 +202,7 @@ def _of_weights(
 
 
 def _fits(found: int, names: Sequence[str], categories: int, what: str, left_out: list[str]) -> bool:
-    """Whether the first layer has an input for each name (indices: one more, which points to nothing)."""
+    """Return whether the first layer has an input for each name (for indices one more, the padding)."""
     if found - (categories > 0) == len(names):
         return True
     left_out.append(f"{what} left out: the first layer has {found} inputs for {len(names)} features")
@@ -213,7 +213,7 @@ def _fits(found: int, names: Sequence[str], categories: int, what: str, left_out
 
 
 def states(replay: ReplayBuffer, count: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
-    """Random remembered states to act in and, where actions are masked, their masks: [B, *shape], [B, A] or None."""
+    """Sample states from the replay and, where actions are masked, their masks: [B, *shape], [B, A] or None."""
     index = (replay.oldest * replay.E + torch.randperm(len(replay), generator=generator)) % (replay.T * replay.E)
     sample = replay.gather(index[: 2 * count].to(replay.size.device))
     there, obs, mask = sample.weight > 0, sample.obs, sample.next_mask
@@ -247,7 +247,7 @@ class Pruned:
 
 
 def pruned_returns(out: Explanation, agent: Agent, envs: VectorEnvAdapter, episodes: int, seed: int) -> Explanation:
-    """With the mean return of `episodes` greedy episodes at each share pruned, where there is a pruning curve."""
+    """Add the mean return of `episodes` greedy episodes at each pruned share, where there is a pruning curve."""
     if out.pruning is None:
         return out
     posterior: WeightSpace = agent.posterior  # type: ignore[attr-defined]
@@ -259,7 +259,7 @@ def pruned_returns(out: Explanation, agent: Agent, envs: VectorEnvAdapter, episo
 
 
 def feature_names(space: Space) -> list[str]:
-    """A name for each feature as `envs.spaces.flatten` lays them out: numbers, keys of a Dict, values of categories."""
+    """Return a name for each feature in the order of `envs.spaces.flatten`: numbers, keys, values of categories."""
     seen = observation_layout(space)
     if len(seen.shape) == 3:
         return [f"channel {i}" for i in range(seen.shape[-1])]
@@ -313,7 +313,7 @@ def _banded(mean: float, low: float, high: float) -> str:
 
 
 def _plain(node: Any) -> Any:
-    """For JSON: tensors as lists, None for what is not finite."""
+    """Return plain values for JSON: tensors as lists, None for numbers that are not finite."""
     if isinstance(node, Tensor):
         return _plain(node.tolist())
     if hasattr(node, "_asdict"):

@@ -33,7 +33,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is ten times
 
 
 class SkipError(ValueError):
-    """Why a run is left out."""
+    """The reason why a run is left out."""
 
 
 @dataclass(eq=False)
@@ -58,14 +58,14 @@ class RunRecord:
         return str(self.path)
 
     def curve(self, tag: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Transitions [k] and numbers [k] of the rows that have them."""
+        """Return transitions [k] and numbers [k] of the rows that have them."""
         values = self.columns.get(tag, np.empty(0))
         there = np.isfinite(values)
         return self.columns["step"][: len(values)][there], values[there]
 
 
 def find(paths: Iterable[Path]) -> list[Path]:
-    """The run directories among and below `paths`, each once, in the order of their names."""
+    """Return the run directories among and below `paths`, each once, in the order of their names."""
     out: dict[Path, None] = {}
     for path in paths:
         below = []
@@ -79,7 +79,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
 
 
 def read(path: Path, tags: Sequence[str]) -> RunRecord:
-    """A run, with those columns of its metrics.
+    """Read a run, with these columns of its metrics.
 
     Raises:
         SkipError: it is missing, empty, still running, interrupted or cut short.
@@ -114,12 +114,12 @@ def read(path: Path, tags: Sequence[str]) -> RunRecord:
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    """Settings that a run of an earlier version may not mention yet."""
+    """Return settings that a run of an earlier version may not mention yet."""
     return leaves(defaults())
 
 
 def running(path: Path) -> bool:
-    """Whether a process holds the run's lock."""
+    """Return whether a process holds the run's lock."""
     try:
         with (path / "lock").open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -178,7 +178,7 @@ def by_environment(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
 
 
 def by_difference(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs of one environment by what differs in their configurations beside the seed.
+    """Group runs of one environment by what differs in their configurations beside the seed.
 
     A label is the first differences that suffice to tell the groups apart: options of configuration groups, as the
     command chose them or else by class, and then settings. Where nothing differs it is the posterior.
