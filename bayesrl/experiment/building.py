@@ -17,7 +17,7 @@ from bayesrl.envs.vector.worker import WorkerError
 from bayesrl.experiment import config as cfg
 from bayesrl.experiment.config import ConfigError
 from bayesrl.training.checkpoint import CheckpointError
-from bayesrl.training.loop import DivergedError
+from bayesrl.training.divergence import DivergedError
 
 INPUT_ERRORS = (
     ConfigError, EnvError, WorkerError, CheckpointError, DivergedError, MemoryError, torch.OutOfMemoryError, ValueError,

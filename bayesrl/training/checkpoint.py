@@ -38,8 +38,8 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Arguments:
-        run_dir: of the run.
-        keep: how many are kept.
+        run_dir: directory of the run.
+        keep: number of checkpoints that stay on disk, the newest ones.
         translate: applied to what each file holds, for runs that an earlier version wrote.
     """
 
@@ -80,7 +80,7 @@ class Checkpoints:
                     self._segment(first, last).unlink()
 
     def load(self, replay: ReplayBuffer | None = None, warn: Callable[[str], None] = print) -> dict[str, Any]:
-        """The newest checkpoint that can be read, and `replay` filled as it was then.
+        """Return the newest checkpoint that can be read, and fill `replay` as it was then.
 
         Unreadable newer ones are named by `warn` and passed over.
 
@@ -117,7 +117,7 @@ class Checkpoints:
                 self._segment(first, last).unlink()
 
     def _columns(self, rows: int, capacity: int) -> dict[str, Tensor]:
-        """The newest `capacity` rows of a memory that has seen `rows` of them.
+        """Return the newest `capacity` rows of a replay memory into which `rows` have been written.
 
         Raises:
             CheckpointError: a part of it is missing or unreadable.

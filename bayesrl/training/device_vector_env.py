@@ -117,7 +117,7 @@ class DeviceVectorEnvAdapter(VectorEnvAdapter):
         return Transition(before, action, reward, terminated, truncated, next_obs, self._valid, next_mask)
 
     def transition(self, *given: Tensor) -> tuple[Tensor, ...]:
-        """A step and its bookkeeping, a pure function of the tensors of the environment, the action and the tallies."""
+        """Make a step and its bookkeeping: a pure function of the environment's tensors, the action and the tallies."""
         *state, clock, action, fresh, noise, tally, count, fault = given
         env = self.env
         made = env.advance(tuple(state), clock, self.actions(action), fresh, noise)
@@ -134,7 +134,7 @@ class DeviceVectorEnvAdapter(VectorEnvAdapter):
         )  # fmt: skip
 
     def _nothing(self) -> Tensor:
-        """The tally of an episode that begins: undiscounted, discounted and next discount, [3, E]."""
+        """Return the tally of an episode that begins: undiscounted, discounted and next discount, [3, E]."""
         tally = torch.zeros(3, self.env.num_envs, dtype=torch.float64, device=self.device)
         tally[2] = 1
         return tally

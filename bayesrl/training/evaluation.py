@@ -12,7 +12,7 @@ from torch import Tensor
 from bayesrl.rl.agent import Agent
 from bayesrl.training.vector_env import VectorEnvAdapter
 
-LONGEST = 1000  # steps of an episode that are kept
+LONGEST = 1000  # steps of an episode that are recorded
 
 
 class Recording(NamedTuple):
@@ -56,7 +56,7 @@ class Evaluation(NamedTuple):
         return float(low), float(high)
 
     def summary(self) -> str:
-        """The mean in words, with its interval where there are several episodes."""
+        """Return the mean in words, with its interval where there are several episodes."""
         low, high = self.interval()
         return f"{self.mean:.4g}" + (f" (95 % interval {low:.4g} to {high:.4g})" if len(self.returns) > 1 else "")
 

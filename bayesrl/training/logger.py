@@ -101,7 +101,7 @@ class Logger:
             self._file.close()
 
     def _rewrite(self, rows: list[dict[str, str]], more: Iterable[str] = ()) -> None:
-        """The table anew, with columns for all that `rows` hold and for `more`."""
+        """Write the table anew, with columns for all tags of `rows` and for `more`."""
         tags = dict.fromkeys((*(tag for row in rows for tag in row), *more))
         self._tags += [tag for tag in tags if tag not in ("step", *self._tags)]
         text = io.StringIO(newline="")
@@ -125,7 +125,7 @@ class Logger:
         return Summary.Value(tag=tag, image=image, metadata=self._metadata(tag, "images", IMAGES))
 
     def _metadata(self, tag: str, plugin: str, explained: dict[str, str]) -> SummaryMetadata | None:
-        """The explanation, which a tag's first value carries."""
+        """Return the explanation of a tag, which its first value carries."""
         if tag in self._described:
             return None
         self._described.add(tag)
@@ -158,7 +158,7 @@ def _known(values: Mapping[str, object], explained: dict[str, str], where: str) 
 
 
 def _rows(path: Path, step: int) -> list[dict[str, str]]:
-    """The rows of a metrics file up to `step` by tag, without what was cut short."""
+    """Return the rows of a metrics file up to `step`, by tag; rows that were cut short are left out."""
     if not path.exists():
         return []
     with path.open(newline="", errors="replace") as file:
@@ -167,7 +167,7 @@ def _rows(path: Path, step: int) -> list[dict[str, str]]:
 
 
 def write_bands(place: Path, bands: Mapping[str, tuple[np.ndarray, Interval]]) -> None:
-    """A TensorBoard run of curves with bands: each tag, beside tag_low and tag_high, as a Margin chart of its own.
+    """Write a TensorBoard run of curves with bands: each tag, beside tag_low and tag_high, in a Margin chart.
 
     Arguments:
         place: the run's directory.

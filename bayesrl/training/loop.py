@@ -14,12 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from bayesrl.envs.errors import EnvError
 from bayesrl.envs.vector.worker import WorkerError
 from bayesrl.training.callbacks import CallbackList, CheckpointContext, Context, EpisodeContext, EvaluationContext
 from bayesrl.training.checkpoint import Checkpoints, replace
+from bayesrl.training.divergence import check_finite
 from bayesrl.training.evaluation import Evaluation, Recording, evaluate
 from bayesrl.training.logger import Logger
 from bayesrl.training.monitor import Monitor
@@ -30,10 +29,6 @@ from bayesrl.training.rules import Intervals, SolveRule, StopRule
 from bayesrl.training.signals import Interrupted, interruptible
 from bayesrl.training.state import restore_training, training_state
 from bayesrl.training.vector_env import VectorEnvAdapter
-
-
-class DivergedError(RuntimeError):
-    """The loss or a parameter is not finite."""
 
 
 class TrainingLoop:
@@ -284,19 +279,8 @@ class TrainingLoop:
         self.logger.draw(self.rollout.transitions, self.monitor.samples(agent), pictures)
 
     def _check_finite(self) -> None:
-        loss, agent, got = self.rollout.info.get("loss"), self.rollout.agent, ""
-        if loss is not None and not math.isfinite(loss):
-            got = f"the loss {float(loss)}"
-        elif isinstance(agent, nn.Module):
-            broken = [name for name, p in agent.named_parameters() if not p.isfinite().all()]
-            got = f"parameters that are not finite, {broken[0]}," if broken else ""
-        if got:
-            begins = f"resume={self.run_dir} begins at {self.saved_at:,} transitions"
-            last = begins if self.saved_at >= 0 else "none was made"
-            raise DivergedError(
-                f"got {got} after {self.rollout.updates:,} updates, wanted finite numbers: start a new run with a "
-                f"lower learning rate, posterior.optimizer.lr (last good checkpoint: {last})"
-            )
+        begins = f"resume={self.run_dir} begins at {self.saved_at:,} transitions"
+        check_finite(self.rollout, begins if self.saved_at >= 0 else "none was made")
 
     def _postfix(self) -> str:
         returns = self.monitor.returns

@@ -138,7 +138,7 @@ class Monitor:
         return out if recording is None else out | images.episode(agent, recording, discount, self.generator)
 
     def state(self) -> dict:
-        """For a checkpoint."""
+        """Return the state as plain values, for a checkpoint."""
         return {
             "generator": self.generator.get_state(), "calibration": self.calibration.state_dict(),
             "recent": torch.stack([*self.recent]).cpu() if self.recent else None, "returns": list(self.returns),

@@ -118,7 +118,7 @@ class Rollout:
         self._before = self.envs.ended - count
 
     def state(self) -> dict:
-        """The counters."""
+        """Return the counters, for a checkpoint."""
         return {k: getattr(self, k) for k in ("transitions", "episodes", "updates", "owed")} | {
             "overlap": self.overlap,
             "seconds": dict(self.clock.seconds),

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """A signal, or a callback, ended an evaluation."""
+    """A signal ended an evaluation."""
 
 
 @contextmanager
