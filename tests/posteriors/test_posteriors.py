@@ -10,7 +10,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from bayesrl.likelihoods import Gaussian
 from bayesrl.networks import mlp
 from bayesrl.networks.network import Network
-from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Learner, Point
+from bayesrl.posteriors import Batch, Ensemble, Hypermodel, Learner, LinearHypermodel, Point
 from bayesrl.posteriors.svi import elbo
 from bayesrl.testing import Double, Indices, PosteriorContract
 
@@ -40,11 +40,11 @@ class TestHypermodel(PosteriorContract):
         return Hypermodel(network)
 
 
-class TestPlainHypermodel(PosteriorContract):
+class TestLinearHypermodel(PosteriorContract):
     """d = 0, T = 0: the linear hypermodel of the literature."""
 
     def make(self, network: Network) -> Learner:
-        return Hypermodel(network, noise=0.0, temperature=0.0)
+        return LinearHypermodel(network)
 
 
 class TestDuelingHypermodel(TestHypermodel):
@@ -64,6 +64,13 @@ class TestEnsembleInDouble(Double, TestEnsemble): ...
 
 
 class TestPointInDouble(Double, TestPoint): ...
+
+
+def test_the_linear_hypermodel_is_without_noise_and_temperature() -> None:
+    made = []
+    for posterior in (Hypermodel(mlp((3,), 2), noise=0.0, temperature=0.0), LinearHypermodel(mlp((3,), 2))):
+        made.append((sorted(posterior.state_dict()), posterior.width, float(posterior.temperature)))
+    assert made[0] == made[1]
 
 
 def problem(posterior: Hypermodel, n: int = 6, B: int = 10) -> tuple[Batch, torch.Tensor]:
