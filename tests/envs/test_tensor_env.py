@@ -1,243 +1,31 @@
-"""Environments in tensors make Gymnasium's transitions, end and begin episodes as they should, and wait for nobody."""
-
-import sys
+"""Environments in tensors end and begin episodes as they should, and wait for nobody."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bayesrl.envs import (
     DeepSea,
-    DeepSeaVector,
-    EnvError,
     Numpy,
-    RiverSwim,
     Single,
     TensorAcrobot,
     TensorCartPole,
-    TensorContinuousMountainCar,
     TensorDeepSea,
-    TensorEnv,
     TensorMountainCar,
-    TensorPendulum,
     TensorRiverSwim,
     check,
     flatten,
     load_state,
     make,
-    normal,
     observation_layout,
     save_state,
     single,
 )
-from bayesrl.envs.tasks.deep_sea import dive
 from bayesrl.envs.vector.tensor_env import flat
-
-CLASSIC = {
-    "CartPole-v1": (TensorCartPole, [2.6, 3.0, 0.25, 3.0], 1e-6),
-    "Acrobot-v1": (TensorAcrobot, [np.pi, np.pi, 4 * np.pi, 9 * np.pi], 1e-3),
-    "MountainCar-v0": (TensorMountainCar, [1.2, 0.07], 1e-6),
-    "MountainCarContinuous-v0": (TensorContinuousMountainCar, [1.2, 0.07], 1e-6),
-    "Pendulum-v1": (TensorPendulum, [10.0, 8.0], 1e-6),
-}  # id: class, the largest states, tolerance in float32
-DISCRETE = (TensorCartPole, TensorAcrobot, TensorMountainCar, TensorDeepSea, TensorRiverSwim)
-ALL = (*DISCRETE, TensorContinuousMountainCar, TensorPendulum)
-
-TANK = """
-import torch
-from gymnasium.spaces import Box, Discrete
-
-from bayesrl.envs import TensorEnv
-
-
-class Tank(TensorEnv):
-    single_observation_space = Box(0, 1, (1,))
-    single_action_space = Discrete(2)
-    max_episode_steps = 50
-    reset_noise = step_noise = 1
-
-    def initial(self, noise):
-        return (0.25 + noise[:, 0] / 2,)
-
-    def dynamics(self, state, action, noise):
-        level = (state[0] + 0.1 * action - 0.1 * noise[:, 0]).clamp(0, 1)
-        return (level,), 1 - (level - 0.5).abs(), level == 0
-
-    def observe(self, state):
-        return state[0][:, None]
-"""
-
-
-@pytest.fixture
-def tank(tmp_path, monkeypatch):
-    """A user's module `tank`."""
-    (tmp_path / "tank.py").write_text(TANK)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("tank", None)
-
-
-class Counting(TensorEnv):
-    """Shows 0, 1, 2, ... from a random start; environments end after `length` steps of their own."""
-
-    single_observation_space = Box(-np.inf, np.inf, (2,), np.float32)
-    single_action_space = Discrete(2)
-    reset_noise = 1
-
-    def __init__(self, length, masked=False, **kwargs):
-        super().__init__(len(length), **kwargs)
-        self.length, self.masked = torch.tensor(length), masked
-
-    def initial(self, noise):
-        return noise[:, 0], torch.zeros(len(noise))
-
-    def dynamics(self, state, action, noise):
-        t = state[1] + 1
-        return (state[0], t), t + 10 * action, t == self.length
-
-    def observe(self, state):
-        return torch.stack(state, 1)
-
-    def allowed(self, state):
-        return torch.stack((state[1] >= 0, state[1] % 2 == 0), 1) if self.masked else None
-
-
-def started(cls, num_envs=64, seed=0, **kwargs):
-    env = cls(num_envs, **kwargs)
-    env.action_space.seed(seed)
-    env.reset(seed=seed)
-    return env
-
-
-def play(env, steps):
-    """The results of random steps."""
-    return [env.step(env.action_space.sample()) for _ in range(steps)]
-
-
-def same(a, b):
-    assert len(a) == len(b)
-    for x, y in zip(a, b, strict=True):
-        for p, q in zip(x[:4], y[:4], strict=True):
-            assert torch.equal(p, q)
-        assert torch.equal(x[4]["final_obs"], y[4]["final_obs"])
-
-
-# --- dynamics --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("env_id", CLASSIC)
-def test_transitions_are_gymnasiums(env_id):
-    """100,000 random states, those beyond the limits included, and actions, fed to both.
-
-    In float64 all ends are the same and numbers agree to 1e-10 of their range, a thousand roundings and more. In
-    float32, as they run, to some ten roundings of 6e-8; Acrobot at 9 pi rad/s multiplies a rounding by a thousand in
-    its step of 0.2 s. There at most 5 ends differ, of states within a rounding of the limit.
-    """
-    cls, most, single_precision = CLASSIC[env_id]
-    theirs, rng, n = gym.make(env_id).unwrapped, np.random.default_rng(0), 100_000
-    continuous = isinstance(theirs.action_space, Box)
-    theirs.reset(seed=0)
-    states = rng.uniform(-1, 1, (n, len(most))) * most
-    if "MountainCar" in env_id:
-        states[:, 0] = rng.uniform(-1.2, 0.6, n)
-        states[:100, 0] = -1.2
-    actions = rng.uniform(-3, 3, (n, 1)) if continuous else rng.integers(theirs.action_space.n, size=n)
-    rows, seen, rewards, ends = np.empty_like(states), [], np.empty(n), np.empty(n, bool)
-    for i, (state, action) in enumerate(zip(states, actions, strict=True)):
-        theirs.state, theirs.steps_beyond_terminated = state, None
-        obs, rewards[i], ends[i], _, _ = theirs.step(action)
-        rows[i] = theirs.state
-        seen.append(obs)
-    assert env_id == "Pendulum-v1" or 0.01 < ends.mean() < 0.99
-    scale = np.abs(rows).max(0)
-    exact = 1e-7 if env_id == "MountainCarContinuous-v0" else 1e-10  # whose states are float32 in Gymnasium too
-    for dtype, tolerance in ((torch.float64, exact), (torch.float32, single_precision)):
-        ours, given = cls(1), torch.as_tensor(actions, dtype=dtype if continuous else torch.int64)
-        after, reward, ended = ours.dynamics(torch.as_tensor(states, dtype=dtype).unbind(1), given, torch.empty(n, 0))
-        apart = torch.stack(after, 1).double().numpy() - rows
-        if env_id == "Acrobot-v1":
-            apart[:, :2] = (apart[:, :2] + np.pi) % (2 * np.pi) - np.pi  # pi and -pi are one angle
-        assert (np.abs(apart) <= tolerance * scale).all()
-        agree = ended.numpy() == ends
-        assert (~agree).sum() <= (0 if dtype is torch.float64 else 5)
-        np.testing.assert_allclose(reward.double().numpy()[agree], rewards[agree], rtol=10 * tolerance, atol=tolerance)
-        spread = np.abs(ours.observe(after).double().numpy() - np.stack(seen)).max(0)
-        assert (spread <= max(tolerance, 1e-7) * np.maximum(1, np.abs(seen).max(0)) * 10).all()
-
-
-@pytest.mark.parametrize("barto", [False, True])
-def test_cartpole_pays_as_gymnasiums_native_vector(barto):
-    ours, theirs = (
-        TensorCartPole(100, sutton_barto_reward=barto),
-        gym.make_vec("CartPole-v1", 100, "vector_entry_point"),
-    )
-    theirs = type(theirs)(100, sutton_barto_reward=barto)
-    theirs.reset(seed=0)
-    theirs.state = np.random.default_rng(0).uniform(-1, 1, (4, 100)) * np.array([[2.6], [3], [0.25], [3]])
-    after, reward, ended = ours.dynamics(tuple(torch.tensor(theirs.state)), torch.ones(100).long(), torch.empty(100, 0))
-    obs, wanted, ends, _, _ = theirs.step(np.ones(100, int))
-    np.testing.assert_array_equal(reward.numpy(), wanted)
-    np.testing.assert_array_equal(ended.numpy(), ends)
-    np.testing.assert_allclose(torch.stack(after, 1).numpy(), obs, atol=1e-6)
-
-
-def test_deep_sea_is_the_host_s():
-    """100,000 random transitions side by side; rewards to float32's rounding of 0.99, 6e-8."""
-    ours, theirs = TensorDeepSea(1000, 7, 3), DeepSeaVector(1000, 7, 3)
-    ours.reset(seed=0)
-    theirs.reset(seed=0)
-    for _ in range(100):
-        action = ours.action_space.sample()
-        got, wanted = ours.step(action), theirs.step(action)
-        np.testing.assert_array_equal(got[0].numpy(), wanted[0])
-        np.testing.assert_allclose(got[1].numpy(), wanted[1], atol=6e-8)
-        np.testing.assert_array_equal(got[2].numpy(), wanted[2])
-        assert got[0].dtype == torch.uint8 and not got[3].any()
-        if wanted[2].any():
-            np.testing.assert_array_equal(got[4]["final_obs"].numpy(), np.stack(wanted[4]["final_obs"]))
-
-
-def test_stochastic_deep_sea_is_the_host_s():
-    """10,000 cells, actions, gusts and waves, fed to both."""
-
-    class Fed:
-        random = staticmethod(lambda n: noise[:, 0].numpy())
-        standard_normal = staticmethod(lambda n: normal(noise[:, 1]).numpy())
-
-    ours = TensorDeepSea(10_000, size=4, stochastic=True)
-    noise = torch.rand(10_000, 2, generator=torch.Generator().manual_seed(0))
-    row, column, action = torch.randint(4, (3, 10_000), generator=torch.Generator().manual_seed(1))
-    action = action % 2
-    (below, beside), reward, over = ours.dynamics((row, column), action, noise)
-    mapping = ours.mapping.view(4, 4).numpy()
-    wanted, pay = dive(mapping, row.numpy(), column.numpy(), action.numpy(), Fed())
-    np.testing.assert_array_equal(beside.numpy(), wanted)
-    np.testing.assert_allclose(reward.numpy(), pay, atol=1e-6)
-    assert torch.equal(below, row + 1) and torch.equal(over, row == 3)
-
-
-def test_river_swim_flows_as_the_host_s():
-    """On 1,000 evenly spaced random numbers each next state is counted 1000 P times, give or take 1 at a bound."""
-    ours, theirs, n = TensorRiverSwim(1000, size=5), RiverSwim(5), 1000
-    noise = ((torch.arange(n) + 0.5) / n)[:, None]
-    for state in range(5):
-        for action in range(2):
-            (after,), reward, over = ours.dynamics((torch.full((n,), state),), torch.full((n,), action), noise)
-            counts = torch.bincount(after, minlength=5).numpy()
-            assert np.abs(counts - n * theirs.P[state, action]).max() <= 1
-            np.testing.assert_allclose(reward.numpy(), theirs.R[state, action], rtol=1e-7)
-            assert not over.any()
-
-
-def test_normal_numbers_are_normal():
-    """Of 100,000 uniform ones: four standard deviations of mean, variance and fourth moment; 0 is finite."""
-    x = normal(torch.rand(100_000, generator=torch.Generator().manual_seed(0)))
-    assert abs(x.mean()) < 4 * 0.0032 and abs(x.var() - 1) < 4 * 0.0045 and abs((x**4).mean() - 3) < 4 * 0.031
-    assert normal(torch.zeros(1)).isfinite().all()
-
+from support.tensor_environments import ALL, CLASSIC, DISCRETE, Counting, play, same, started
 
 # --- episodes --------------------------------------------------------------------------------------------------------
 
@@ -462,106 +250,3 @@ def test_a_captured_step_is_the_eager_one():
         for x, y in zip((*a[:4], *a[4].values()), (*b[:4], *b[4].values()), strict=True):
             x, y = (v["action_mask"] if isinstance(v, dict) else v for v in (x, y))
             assert x.dtype == y.dtype and torch.allclose(x.double(), y.double(), atol=1e-5)
-
-
-# --- make ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("env_id", "kwargs", "cls", "limit"),
-    [
-        ("CartPole-v1", {}, TensorCartPole, 500),
-        ("CartPole-v0", {"sutton_barto_reward": True}, TensorCartPole, 200),
-        ("Acrobot-v1", {"max_episode_steps": 70}, TensorAcrobot, 70),
-        ("MountainCar-v0", {}, TensorMountainCar, 200),
-        ("MountainCarContinuous-v0", {"goal_velocity": 0.01}, TensorContinuousMountainCar, 999),
-        ("Pendulum-v1", {"g": 9.81}, TensorPendulum, 200),
-        ("bayesrl/DeepSea-v0", {"size": 6, "seed": 4}, TensorDeepSea, None),
-        ("bayesrl/RiverSwim-v0", {}, TensorRiverSwim, 120),
-    ],
-)
-def test_device_is_had_on_demand(env_id, kwargs, cls, limit):
-    env, choice = make(env_id, 3, kwargs, vectorization="device")
-    assert choice == "device" and type(env) is cls and (env.num_envs, env.max_episode_steps) == (3, limit)
-    host = gym.spec(env_id).make(**kwargs)
-    assert env.single_observation_space == host.observation_space and env.single_action_space == host.action_space
-    assert env.reset(seed=0)[0].shape == env.observation_space.shape
-    assert make(env_id, 3, kwargs)[1] != "device"
-
-
-def test_a_users_own_is_one_class_in_a_file(tank):
-    for env_id in ("tank:Tank", "tank:test/Tank-v0"):
-        if env_id.endswith("v0"):
-            gym.register("test/Tank-v0", vector_entry_point="tank:Tank", max_episode_steps=20)
-        try:
-            env, choice = make(env_id, 7)
-            assert choice == "device" and env.max_episode_steps == (20 if "v0" in env_id else 50)
-            check(single(env_id))
-            env.reset(seed=0)
-            assert any(step[3].any() for step in play(env, 60))
-        finally:
-            gym.registry.pop("test/Tank-v0", None)
-
-
-class Wrong(Counting):
-    def __init__(self, num_envs=4, device="cpu", **kwargs):
-        super().__init__([9] * num_envs, device=device)
-        vars(self).update(kwargs)
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "words"),
-    [
-        (
-            {"observe": lambda s: s[0]},
-            "observe: got [4] torch.float32 on cpu, wanted [4, 2] torch.float32 on cpu; each of",
-        ),
-        (
-            {"observe": lambda s: torch.stack(s, 1).double()},
-            "observe: got [4, 2] torch.float64 on cpu, wanted [4, 2] tor",
-        ),
-        ({"initial": lambda u: (u, u)}, "dynamics reward: got [4, 4]"),
-        ({"initial": lambda u: (u[:1, 0], u[:, 0])}, "initial state[0]: got [1] torch.float32 on cpu, wanted [4]"),
-        ({"dynamics": lambda s, a, u: (s[:1], s[0], s[0] > 0)}, "dynamics: got a state of 1 tensors, wanted the 2"),
-        (
-            {"dynamics": lambda s, a, u: (s, s[0].sum(), s[0] > 0)},
-            "dynamics reward: got [] torch.float32 on cpu, wanted",
-        ),
-        (
-            {"dynamics": lambda s, a, u: (s, s[0], s[0])},
-            "dynamics terminated: got [4] torch.float32 on cpu, wanted [4]",
-        ),
-        (
-            {"dynamics": lambda s, a, u: ((s[0], a), s[0], s[0] > 0)},
-            "dynamics state[1]: got [4] torch.int64 on cpu, wan",
-        ),
-        ({"single_observation_space": Dict(a=Discrete(2))}, "got the observation space Dict('a': Discrete(2)), wanted"),
-    ],
-)
-def test_wrong_tensors_are_told_at_the_first_reset(kwargs, words):
-    with pytest.raises(EnvError) as caught:
-        Wrong(**kwargs).reset(seed=0)
-    assert words in str(caught.value)
-
-
-def test_each_error_is_one_sentence():
-    with pytest.raises(
-        EnvError, match="got vectorization='device' for FrozenLake-v1, wanted an environment in tensors, which"
-    ):
-        make("FrozenLake-v1", 2, vectorization="device")
-    with pytest.raises(
-        EnvError, match=r"of Acrobot-v1, CartPole-v0, .*; write one as a bayesrl.envs.TensorEnv, or choose"
-    ):
-        make(DeepSea, 2, vectorization="device")
-    with pytest.raises(EnvError, match="got 'sise' for bayesrl/DeepSea-v0, wanted only 'num_envs', 'size'"):
-        make("bayesrl/DeepSea-v0", 2, {"sise": 3}, vectorization="device")
-    with pytest.raises(EnvError, match=r"got num_envs=0, max_episode_steps=500, wanted at least 1 of each"):
-        TensorCartPole(0)
-    env = TensorCartPole(3)
-    with pytest.raises(EnvError, match=r"got a step before the first reset, wanted actions \[3\] after reset\(\)"):
-        env.step(np.zeros(3, int))
-    env.reset(seed=0)
-    with pytest.raises(
-        EnvError, match=r"got actions of shape \[2\], wanted actions \[3\] after reset\(\): give one to"
-    ):
-        env.step(np.zeros(2, int))
