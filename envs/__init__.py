@@ -31,9 +31,11 @@ from bayesrl.envs.tasks.tensor_continuous import (
 )
 from bayesrl.envs.tasks.tensor_tabular import TensorDeepSea, TensorRiverSwim
 from bayesrl.envs.tasks.wheel import Wheel, WheelVector
+from bayesrl.envs.vector.adapters import Numpy, Single
 from bayesrl.envs.vector.make import make
+from bayesrl.envs.vector.noise import normal
 from bayesrl.envs.vector.single import single
-from bayesrl.envs.vector.tensor_env import DEVICE, Numpy, Single, TensorEnv, normal
+from bayesrl.envs.vector.tensor_env import DEVICE, TensorEnv
 from bayesrl.envs.vector.worker import WorkerError
 from bayesrl.envs.vector.workers import Workers
 from bayesrl.envs.wrappers import FrameStack, ScaleReward, Wrapped

@@ -121,13 +121,13 @@ class DeviceVectorEnvAdapter(VectorEnvAdapter):
         *state, clock, action, fresh, noise, tally, count, fault = given
         env = self.env
         made = env.advance(tuple(state), clock, self.actions(action), fresh, noise)
-        obs, next_obs, done = env.features(made.state), env.features(made.after), made.done
+        obs, next_obs, done = env.features(made.state), env.features(made.next_state), made.done
         ret, discounted, weight = tally
         ret, discounted = ret + made.reward, discounted + weight * made.reward
         record = torch.stack((done, ret, discounted, clock + 1, made.truncated & ~made.terminated))
         tally = torch.where(done, self._nothing(), torch.stack((ret, discounted, weight * self.discount)))
         fault = fault | self._odd(made.reward[:, None]) | self._odd(next_obs) | self._odd(obs)
-        masks = (mask for s in (made.state, made.after) if (mask := env.allowed(s)) is not None)
+        masks = (mask for s in (made.state, made.next_state) if (mask := env.allowed(s)) is not None)
         return (
             *made.state, made.clock, obs, next_obs, made.reward, made.terminated, made.truncated, done, tally,
             count + done.sum(), fault, record[:, : self.reported], *masks,

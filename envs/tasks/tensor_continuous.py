@@ -12,7 +12,8 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from bayesrl.envs.tasks.tensor_classic import TensorPendulum, box
-from bayesrl.envs.vector.tensor_env import State, TensorEnv, normal
+from bayesrl.envs.vector.noise import normal
+from bayesrl.envs.vector.tensor_env import State, TensorEnv
 
 
 class NoisyPendulum(TensorPendulum):

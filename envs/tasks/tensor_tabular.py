@@ -14,7 +14,8 @@ from torch import Tensor
 from bayesrl.envs.spaces import OneHot
 from bayesrl.envs.tasks.deep_sea import COST, right_actions
 from bayesrl.envs.tasks.river_swim import river
-from bayesrl.envs.vector.tensor_env import State, TensorEnv, normal
+from bayesrl.envs.vector.noise import normal
+from bayesrl.envs.vector.tensor_env import State, TensorEnv
 
 
 class TensorDeepSea(TensorEnv):

@@ -15,7 +15,8 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.error import DependencyNotInstalled
 
 from bayesrl.envs.errors import EnvError, is_env
-from bayesrl.envs.vector.tensor_env import Single, TensorEnv
+from bayesrl.envs.vector.adapters import Single
+from bayesrl.envs.vector.tensor_env import TensorEnv
 
 EXTRAS = {
     "atari": "atari",

@@ -24,7 +24,7 @@ from bayesrl.envs import (
     save_state,
     single,
 )
-from bayesrl.envs.vector.tensor_env import flat
+from bayesrl.envs.vector.tensor_env import flatten_tensor
 from support.tensor_environments import ALL, CLASSIC, DISCRETE, Counting, play, same, started
 
 # --- episodes --------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_a_single_one_is_a_row_of_the_vector():
     ],
 )
 def test_agents_see_the_same_as_of_arrays(space, obs):
-    got, wanted = flat(space, obs), flatten(space, obs.numpy())
+    got, wanted = flatten_tensor(space, obs), flatten(space, obs.numpy())
     np.testing.assert_array_equal(got.numpy(), wanted)
     assert str(got.dtype).endswith(observation_layout(space).dtype) and got.numpy().dtype == wanted.dtype
 
@@ -215,7 +215,7 @@ def test_features_are_of_the_observation(cls):
     env = started(cls, 20)
     for _ in range(15):
         state, _, _ = env.dynamics(env.state, torch.as_tensor(env.action_space.sample()), env.draw()[1])
-        assert torch.equal(env.features(state), flat(env.single_observation_space, env.observe(state)))
+        assert torch.equal(env.features(state), flatten_tensor(env.single_observation_space, env.observe(state)))
         play(env, 1)
 
 
