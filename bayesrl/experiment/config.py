@@ -223,7 +223,8 @@ def completed(node: Any) -> Any:
             inherited = {"_partial_": True} if "_target_" in value else default
             value = inherited | value
         declared[key] = value
-    return {key: completed(value) for key, value in declared.items()}
+    first = {key: declared[key] for key in ("_target_", "_partial_") if key in declared}
+    return {key: completed(value) for key, value in (first | declared).items()}
 
 
 def foreign(target: Any) -> bool:

@@ -30,12 +30,11 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from bayesrl.experiment import cli, run_directory, single_run
-from bayesrl.experiment import config as cfg
-from bayesrl.experiment.config import ConfigError
+from bayesrl.experiment.config import RESUMABLE, ConfigError, check, flat, groups, hydra_session, load, parse
 from bayesrl.experiment.environments import CHECKS
 from bayesrl.training.checkpoint import CheckpointError
 
-MAY_DIFFER = ("run_dir", "resume", *cfg.RESUMABLE)  # between a configuration and the stored one
+MAY_DIFFER = ("run_dir", "resume", *RESUMABLE)  # between a configuration and the stored one
 
 
 @dataclass(eq=False)
@@ -209,8 +208,8 @@ def expand(words: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, l
         ConfigError: a sweep without an end, `interval`.
     """
     problems, axes = [], []
-    with cfg.hydra_session():
-        options = cfg.groups(config_dirs)
+    with hydra_session():
+        options = groups(config_dirs)
         parser = OverridesParser.create()
         for word in words:
             try:
@@ -261,10 +260,10 @@ def checked(
         else:
             out[name] = config = base.copy()
             for word in words:
-                if word.startswith("seed=") and (override := cfg.parse(word, found)):
+                if word.startswith("seed=") and (override := parse(word, found)):
                     config.seed = override.value()
                     if word not in seeds:
-                        seeds[word] = cfg.check(config)
+                        seeds[word] = check(config)
                     found += seeds[word]
             found += _changed(config, root / name) if root else []
         for problem in found:
@@ -279,7 +278,7 @@ def checked(
 
 def _composed(words: list[str], config_dirs: Sequence[str]) -> DictConfig | ConfigError:
     try:
-        return cfg.load(words, config_dirs, CHECKS)
+        return load(words, config_dirs, CHECKS)
     except ConfigError as error:
         return error
 
@@ -287,12 +286,12 @@ def _composed(words: list[str], config_dirs: Sequence[str]) -> DictConfig | Conf
 def _changed(config: DictConfig, path: Path) -> list[str]:
     """Return the settings in which a run that has begun differs from `config`."""
     try:
-        stored = cfg.flat(run_directory.stored(path))
+        stored = flat(run_directory.stored(path))
     except CheckpointError:  # nothing began there, or the run itself will say what is broken
         return []
     return [
         f"got {key}={value}, wanted {stored[key]}, which {path} was begun with: use another run_dir"
-        for key, value in cfg.flat(config).items()
+        for key, value in flat(config).items()
         if key in stored and value not in (stored[key], "auto") and not key.startswith(MAY_DIFFER)
     ]
 
@@ -333,7 +332,7 @@ def _run(config: DictConfig, path: Path, words: list[str]) -> None:
 def _train(config: DictConfig, path: Path) -> int:
     if not (path / "config.yaml").exists():
         return single_run.train_in(path, config)
-    values = {key: value for key, value in cfg.flat(config).items() if key.startswith(cfg.RESUMABLE)}
+    values = {key: value for key, value in flat(config).items() if key.startswith(RESUMABLE)}
     return single_run.train([f"resume={path}", *(f"{k}={'null' if v is None else v}" for k, v in values.items())])
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from bayesrl.experiment import config as cfg
 from bayesrl.experiment import run_directory
 from bayesrl.experiment.cli import options
+from bayesrl.experiment.config import load, resumed
 from bayesrl.experiment.environments import CHECKS
 from bayesrl.experiment.trainer import Trainer
 
@@ -20,10 +20,10 @@ def train(argv: list[str]) -> int:
     resume = next((w.partition("=")[2].strip("'\"") for w in words if w.startswith("resume=")), "null")
     run_dir = None if resume in ("null", "") else Path(resume)
     if run_dir is None:
-        config = cfg.load(words, dirs, CHECKS)
+        config = load(words, dirs, CHECKS)
     else:
         words = [w for w in words if not w.startswith("resume=")]
-        config = cfg.resumed(run_directory.stored(run_dir, resuming=True), words, CHECKS)
+        config = resumed(run_directory.stored(run_dir, resuming=True), words, CHECKS)
     if show:
         print(OmegaConf.to_yaml(config, resolve=True))
         return 0
