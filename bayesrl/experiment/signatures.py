@@ -1,4 +1,4 @@
-"""What a `_target_` of a configuration takes, by its signature, annotations and docstring."""
+"""Arguments that a `_target_` of a configuration takes, by its signature, annotations and docstring."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Actors(nn.Module):
         actions: A.
         count: K.
         hidden: layer widths of a policy.
-        optimizer: parameters -> torch optimiser.
+        optimizer: parameters -> torch optimizer.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Actors(nn.Module):
         return worth.mean().detach()
 
     def snapshot(self) -> Actors:
-        """A frozen copy, without an optimiser: a target."""
+        """A frozen copy, without an optimizer: a target."""
         return copy.deepcopy(self, {id(self.optimizer): None}).requires_grad_(False)
 
     def get_extra_state(self) -> dict:
