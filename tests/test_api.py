@@ -241,6 +241,22 @@ def test_instances_are_used_as_they_are(tmp_path: Path) -> None:
     assert bayesrl.load(result.run_dir, **given)(np.zeros(4)) == result.policy(np.zeros(4))
 
 
+def test_an_agent_of_ones_own_and_an_agent_that_is_built(tmp_path: Path) -> None:
+    class Mine(bayesrl.BayesDQN):
+        pass
+
+    settings = {key: value for key, value in SETTINGS.items() if not key.startswith("agent")}
+    words = WORDS | {"run_dir": tmp_path / "mine", "steps": 50}
+    mine = functools.partial(Mine, discount=0.9, learning_starts=40, batch_size=8)
+    made = bayesrl.Trainer("CartPole-v1", agent=mine, settings=settings, **words)
+    assert repr(made).startswith("Trainer(env=CartPole-v1, agent=Mine,")
+    agent = made.train(progress=False).policy.agent
+    assert (type(agent), agent.replay.discount) == (Mine, 0.9)
+    words["run_dir"] = tmp_path / "built"
+    result = bayesrl.Trainer("CartPole-v1", agent=agent, settings=settings, **words).train(progress=False)
+    assert result.policy.agent is agent
+
+
 # --- a guest's manners -----------------------------------------------------------------------------------------------
 
 

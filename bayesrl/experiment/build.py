@@ -64,13 +64,15 @@ def build(
     np.random.seed(config.seed)
     random.seed(config.seed)
     device = find_device(config.device)
-    discount = float(getattr(objects.get("agent"), "discount", config.agent.get("discount", 1.0)))
+    discount = config.agent.get("discount", 1.0)
     envs, config.env.vectorization = environments(
         config, config.env.num_envs, config.env.vectorization, discount, device, objects
     )
     warn_of_wrappers(config, objects)
     test_envs = test_environments(config, envs, device, objects)
     agent = build_agent(config, envs.spec, device, objects=objects)
+    if "agent" in objects:
+        envs.discount = float(getattr(agent, "discount", getattr(agent.replay, "discount", 1.0)))
     rollout = Rollout(agent, envs, config.replay_ratio, _overlap(config))
     checkpoints = Checkpoints(run_dir, config.checkpoint.keep)
     state = _resumed(config, run_dir, agent, checkpoints) if resuming else None
@@ -181,7 +183,7 @@ def build_agent(
             signature = getattr(kind.func if isinstance(kind, partial) else kind, "signature", None)
             shape, outputs = signature(spec) if signature else (spec.shape, spec.actions)
         parts["posterior"] = build_posterior(config, spec, shape, outputs, device, objects=objects)
-        if not memory:
+        if not memory and "agent" not in objects:
             parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
     for name in ("exploration", "target_update"):
         with building(name, config[name]):

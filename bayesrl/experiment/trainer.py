@@ -23,7 +23,7 @@ from bayesrl.experiment import build, environments, run_directory
 from bayesrl.experiment import config as cfg
 from bayesrl.experiment.arguments import resume_words, translate
 from bayesrl.experiment.building import plain
-from bayesrl.experiment.objects import NO_OBJECTS, Objects
+from bayesrl.experiment.objects import NO_OBJECTS, Objects, is_stand_in
 from bayesrl.experiment.result import Result
 from bayesrl.training.callbacks import Callback
 from bayesrl.training.rng import preserved_rng
@@ -192,7 +192,11 @@ class Trainer:
 
     def _facts(self) -> dict[str, Any]:
         values = cfg.settings(self._config)
-        out = {"env": values["env.id"]} | {name: values[name] for name in ("agent", "posterior", "steps", "seed")}
+        out = {"env": values["env.id"].strip("<>")}
+        for name in ("agent", "posterior"):
+            node = self._config[name]
+            out[name] = node.what if is_stand_in(node) else values[name]
+        out |= {name: values[name] for name in ("steps", "seed")}
         return out | ({} if self.run_dir is None else {"run_dir": str(self.run_dir)})
 
 
