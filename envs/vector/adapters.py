@@ -13,11 +13,7 @@ from bayesrl.envs.vector.tensor_env import TensorEnv
 
 
 class Numpy(VectorWrapper):
-    """A `TensorEnv` that takes and returns NumPy arrays.
-
-    Arguments:
-        env: the environments.
-    """
+    """A `TensorEnv` that takes and returns NumPy arrays."""
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         return _numpy(self.env.reset(seed=seed, options=options))
