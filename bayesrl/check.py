@@ -1,8 +1,8 @@
 """Check an environment before training in it: `python -m bayesrl.check my_module:MyEnv-v0 env.num_envs=8`.
 
 Takes an id ("CartPole-v1"), "module:Id-v0", "module:Class", or the words that `bayesrl.train` takes, such as
-`--config-dir conf env=my_env env.kwargs.size=20`. Prints what agents will see, whether the laws of environments are
-kept and a seed repeats an episode, how long a step takes and which vectorization is chosen. Exit code 0 when all is
+`--config-dir conf env=my_env env.kwargs.size=20`. Prints what agents will see, whether the rules of environments are
+followed and a seed repeats an episode, how long a step takes and which vectorization is chosen. Exit code 0 when all is
 well; 2, with the problem in one sentence, when not.
 """
 
@@ -30,7 +30,7 @@ def check(argv: list[str]) -> int:
     """
     from omegaconf import OmegaConf
 
-    from bayesrl.envs.checker.report import findings
+    from bayesrl.envs.checker.report import report
     from bayesrl.experiment import cli, config, environments
 
     dirs, words, _ = cli.options(argv)
@@ -41,7 +41,7 @@ def check(argv: list[str]) -> int:
     env: dict = OmegaConf.to_container(loaded.env, resolve=True)  # type: ignore[assignment]
     print(env["id"])
     plain = (env[key] for key in ("num_envs", "kwargs", "imports", "vectorization"))
-    for what, finding in findings(environments.environment(loaded), *plain):
+    for what, finding in report(environments.environment(loaded), *plain):
         print(f"    {what:14}{finding}", flush=True)
     print("all is well")
     return 0

@@ -18,7 +18,7 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from numpy import ndarray
 
-from bayesrl.envs.errors import EnvError, is_env
+from bayesrl.envs.errors import EnvError, require_env
 from bayesrl.envs.vector.make import takes
 from bayesrl.envs.vector.single import EnvId, find, guarded, name_of, single, tensor_version
 
@@ -53,7 +53,7 @@ class Wrapped:
         known = wrapper.func if isinstance(wrapper, partial) else wrapper
         given = wrapper.keywords if isinstance(wrapper, partial) else {}
         env = guarded(partial(wrapper, env), f"the wrapper {name_of(known)}", known, given)
-        is_env(env)
+        require_env(env)
         if isinstance(env, NormalizeObservation | NormalizeReward):
             raise EnvError(
                 f"got the wrapper {name_of(known)}, wanted none with running statistics, by which evaluation would "

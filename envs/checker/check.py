@@ -1,4 +1,4 @@
-"""The checker that runs before training: does an environment keep Gymnasium's laws, and can an agent learn in it?"""
+"""A check of one environment before training: whether it follows Gymnasium's rules and an agent can learn in it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from gymnasium.spaces import Dict, Tuple
 
 from bayesrl.envs.actions import actions
 from bayesrl.envs.checker import rules
-from bayesrl.envs.errors import EnvError, is_env
+from bayesrl.envs.errors import EnvError, require_env
 from bayesrl.envs.spaces import observation_layout
 
 EPISODES, STEPS = 2, 25
 
 
 def check(env: gym.Env) -> None:
-    """Raise EnvError at the first broken law, after two short random episodes; leaves the environment reset."""
-    spaces_laws(env)
+    """Check the spaces of an environment and what it returns in two short random episodes; leave it reset.
+
+    Raises:
+        EnvError: the first rule that is broken.
+    """
+    check_spaces(env)
     rng, chosen = np.random.default_rng(0), actions(env.action_space)
     for seed in range(EPISODES):
         info = _reset(env, seed=seed)
@@ -31,9 +35,13 @@ def check(env: gym.Env) -> None:
     _reset(env)
 
 
-def spaces_laws(env: gym.Env) -> None:
-    """Both spaces are there and of a kind that an agent knows, and reset takes a seed."""
-    is_env(env)
+def check_spaces(env: gym.Env) -> None:
+    """Check that both spaces exist and are of a kind that agents can use, and that reset takes a seed.
+
+    Raises:
+        EnvError: the first rule that is broken.
+    """
+    require_env(env)
     for name in ("observation_space", "action_space"):
         space = getattr(env, name, None)
         if not isinstance(space, gym.Space):
@@ -61,9 +69,9 @@ def spaces_laws(env: gym.Env) -> None:
 def _reset(env: gym.Env, seed: int | None = None) -> dict:
     call = f"reset(seed={seed})"
     result = _call(call, lambda: env.reset(seed=seed))
-    _obey(call, rules.pair, result)
+    _apply(call, rules.pair, result)
     obs, info = result
-    _obey(f"{call} info", rules.is_dict, info)
+    _apply(f"{call} info", rules.is_dict, info)
     _observation(call, env.observation_space, obs)
     _mask(call, env.action_space, info)
     return info
@@ -72,12 +80,12 @@ def _reset(env: gym.Env, seed: int | None = None) -> dict:
 def _step(env: gym.Env, action: object) -> tuple[bool, dict]:
     call = f"step({action})"
     result = _call(call, lambda: env.step(action))
-    _obey(call, rules.five, result)
+    _apply(call, rules.five, result)
     obs, reward, terminated, truncated, info = result
-    _obey(f"{call} reward", rules.number, reward)
-    _obey(f"{call} terminated", rules.boolean, terminated)
-    _obey(f"{call} truncated", rules.boolean, truncated)
-    _obey(f"{call} info", rules.is_dict, info)
+    _apply(f"{call} reward", rules.number, reward)
+    _apply(f"{call} terminated", rules.boolean, terminated)
+    _apply(f"{call} truncated", rules.boolean, truncated)
+    _apply(f"{call} info", rules.is_dict, info)
     _observation(call, env.observation_space, obs)
     ended = bool(terminated or truncated)
     if not ended:
@@ -96,31 +104,31 @@ def _call(call: str, function: Callable):
         ) from error
 
 
-def _obey(where: str, law: Callable, *given) -> None:
-    if fault := law(*given):
+def _apply(where: str, rule: Callable, *values) -> None:
+    if fault := rule(*values):
         raise EnvError(f"{where}: {fault}")
 
 
 def _mask(call: str, space: gym.Space, info: dict) -> None:
     chosen = actions(space)
     if chosen.bounds is None:
-        _obey(f"{call} info['action_mask']", rules.mask, chosen.count, info)
+        _apply(f"{call} info['action_mask']", rules.mask, chosen.count, info)
 
 
 def _observation(call: str, space: gym.Space, obs) -> None:
     for path, part, value in _leaves(f"{call} observation", space, obs):
-        for law in next(table for kind, table in rules.OBSERVATION if isinstance(part, kind)):
-            _obey(path, law, part, value)
+        for rule in next(table for kind, table in rules.OBSERVATION if isinstance(part, kind)):
+            _apply(path, rule, part, value)
 
 
 def _leaves(path: str, space: gym.Space, value) -> Iterator[tuple]:
-    """(path, space, value) of each array or number inside a possibly nested observation."""
+    """Yield (path, space, value) of each array or number in a possibly nested observation."""
     if isinstance(space, Dict):
-        _obey(path, rules.keys, space, value)
+        _apply(path, rules.keys, space, value)
         for key in space:
             yield from _leaves(f"{path}[{key!r}]", space[key], value[key])
     elif isinstance(space, Tuple):
-        _obey(path, rules.length, space, value)
+        _apply(path, rules.length, space, value)
         for i, part in enumerate(space):
             yield from _leaves(f"{path}[{i}]", part, value[i])
     else:

@@ -1,4 +1,4 @@
-"""Report on an environment before anyone trains in it: spaces, laws, seeding, speed, vectorization."""
+"""A report on an environment before training in it: spaces, rules, seeding, speed and vectorization."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bayesrl.envs.vector.make import make, step_time
 from bayesrl.envs.vector.single import EnvId, single
 from bayesrl.envs.wrappers import Wrapped
 
-WHY = {
+REASONS = {
     "native": "the environment brings a vector version of its own",
     "device": "it is written in tensors",
     "sync": "in this process, where a step is too short, or cores too few, to pay for workers",
@@ -25,28 +25,28 @@ WHY = {
 }
 
 
-def findings(
+def report(
     env_id: EnvId,
     num_envs: int = 1,
     kwargs: dict | None = None,
     imports: Sequence[str] = (),
     vectorization: str = "auto",
 ) -> Iterator[tuple[str, str]]:
-    """(what, finding), one after the other, so that what comes before an error has been told.
+    """Yield (topic, finding) pairs one by one, so that those before an error are printed.
 
     Arguments:
         env_id, kwargs, imports: as `single` takes them.
         num_envs, vectorization: as `make` takes them.
 
     Raises:
-        EnvError: the first broken law, or an environment that cannot be made.
+        EnvError: a rule is broken, or the environment cannot be made.
     """
     with contextlib.closing(single(env_id, kwargs, imports)) as env:
         yield "made of", str(env)
         yield "observations", str(env.observation_space)
         yield "actions", str(env.action_space)
         check(env)
-        yield "laws", "kept in two random episodes"
+        yield "rules", "followed in two random episodes"
         shape, dtype, categories = observation_layout(env.observation_space)
         among = f", each the index of a one among {categories}" if categories else ""
         yield "agents see", f"{list(shape)} {dtype}{among}"
@@ -55,14 +55,14 @@ def findings(
             "seeding",
             (
                 "the same seed gives the same episode"
-                if repeats(env)
+                if is_reproducible(env)
                 else "the same seed gives different episodes: draw every random number from self.np_random"
             ),
         )
         yield "a step", f"{1e6 * step_time(env):.3g} us"
     envs, chosen = make(env_id, num_envs, kwargs, imports, vectorization)
     with contextlib.closing(envs):
-        why = WHY[chosen] if vectorization == "auto" else "as asked"
+        why = REASONS[chosen] if vectorization == "auto" else "as asked"
         if isinstance(env_id, Wrapped) and env_id.passes_over(num_envs, kwargs or {}):
             why = "its own vector version is passed over, because a wrapper is of one environment"
         yield "vectorized", f"{chosen}, num_envs={num_envs}: {why}"
@@ -73,23 +73,23 @@ def findings(
             (
                 "bit for bit"
                 if save_state(envs) is not None
-                else "begins new episodes, as its state cannot be read; get_state() and set_state(state) tell it"
+                else "begins new episodes, as its state cannot be read; get_state() and set_state(state) provide it"
             ),
         )
 
 
-def repeats(env: gym.Env) -> bool:
-    """Whether a seed makes an episode, of up to `STEPS` random actions, what it is."""
+def is_reproducible(env: gym.Env) -> bool:
+    """Return whether the same seed gives the same episode, of up to `STEPS` random actions."""
     return data_equivalence(_episode(env), _episode(env))
 
 
 def _episode(env: gym.Env) -> list:
     rng, chosen = np.random.default_rng(0), actions(env.action_space)
     obs, info = env.reset(seed=0)
-    seen: list = [obs]
+    trajectory: list = [obs]
     for _ in range(STEPS):
         obs, reward, terminated, truncated, info = env.step(chosen.sample(rng, info))
-        seen += [obs, float(reward), bool(terminated), bool(truncated)]
+        trajectory += [obs, float(reward), bool(terminated), bool(truncated)]
         if terminated or truncated:
             break
-    return seen
+    return trajectory

@@ -1,6 +1,7 @@
-"""The laws of what an environment returns.
+"""Rules for what an environment returns.
 
-A law is a function of what was given; it returns None, or the words "got ..., wanted ...; remedy".
+A rule is a function of the returned value, and of its space where it needs one. It returns None where the value follows
+the rule, else the text "got ..., wanted ...; remedy".
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
-# --- laws of results -----------------------------------------------------------------------------------------------
+# --- rules for results ----------------------------------------------------------------------------------------------
 
 
 def pair(result) -> str | None:
@@ -61,7 +62,7 @@ def mask(count: int, info: dict) -> str | None:
     return None
 
 
-# --- laws of observations ------------------------------------------------------------------------------------------
+# --- rules for observations ------------------------------------------------------------------------------------------
 
 
 def keys(space: Dict, value) -> str | None:

@@ -14,7 +14,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.error import DependencyNotInstalled
 
-from bayesrl.envs.errors import EnvError, is_env
+from bayesrl.envs.errors import EnvError, require_env
 from bayesrl.envs.vector.adapters import Single
 from bayesrl.envs.vector.tensor_env import TensorEnv
 
@@ -52,7 +52,7 @@ def single(env_id: EnvId, kwargs: dict | None = None, imports: Sequence[str] = (
         assert creator is not None  # `find` gives one or the other
         build = partial(creator, **kwargs)
     env = guarded(build, env_id, creator, kwargs)
-    is_env(env)
+    require_env(env)
     return env
 
 
