@@ -45,7 +45,7 @@ class Wrapped:
         return env
 
     def passes_over(self, num_envs: int, kwargs: dict) -> bool:
-        """Whether the environment has a vector version of its own, which would be used without wrappers."""
+        """Return whether the environment has a vector version of its own, which would be used without wrappers."""
         spec, creator = find(self.env_id, self.imports)
         return tensor_version(spec, creator) is not None or (spec is not None and takes(spec, num_envs, kwargs))
 
@@ -102,7 +102,7 @@ class FrameStack(gym.ObservationWrapper):
 
 
 class ScaleReward(gym.RewardWrapper):
-    """Rewards times a factor; returns, those of evaluation too, are told in the new unit.
+    """Rewards times a factor; returns, those of evaluation too, are in the new unit.
 
     Arguments:
         env: any.

@@ -1,4 +1,4 @@
-"""Contextual bandits: see a context, pull an arm, be paid; every step ends an episode.
+"""Contextual bandits: an agent observes a context and pulls an arm; every step ends an episode.
 
     linear      x ~ N(0, I_d),   r | x, a ~ N(x^T w_a, noise^2)                (Agrawal & Goyal, Thompson Sampling for
                                                                 Contextual Bandits with Linear Payoffs, 2013)
@@ -27,7 +27,7 @@ from numpy.random import Generator
 
 
 class Problem(ABC):
-    """Contexts and what the arms pay.
+    """A distribution of contexts, and of rewards for each arm.
 
     Arguments:
         space: of contexts, [d] float32.
@@ -39,18 +39,18 @@ class Problem(ABC):
 
     @abstractmethod
     def contexts(self, rng: Generator, count: int) -> ndarray:
-        """Fresh contexts, [E, d] float32."""
+        """Return new contexts, [E, d] float32."""
 
     @abstractmethod
     def means(self, context: ndarray) -> ndarray:
-        """Expected reward of every arm: [E, d] -> [E, A] float64."""
+        """Return the expected reward of every arm: [E, d] -> [E, A] float64."""
 
     @abstractmethod
     def pay(self, mean: ndarray, rng: Generator) -> ndarray:
-        """Rewards of arms that pay `mean` in expectation: [E] -> [E] float64."""
+        """Return rewards with expectation `mean`: [E] -> [E] float64."""
 
     def pull(self, context: ndarray, arm: ndarray, rng: Generator) -> tuple[ndarray, ndarray, ndarray]:
-        """Rewards, regrets and the uniform policy's expected regrets, each [E], of arms [E] at contexts [E, d]."""
+        """Return rewards, regrets and the uniform policy's expected regrets [E] of arms [E] in contexts [E, d]."""
         if ((arm < 0) | (arm >= self.arms)).any():
             last = self.arms - 1
             raise ValueError(f"got actions {arm}, wanted 0 to {last} from every environment; sample them")
@@ -60,10 +60,10 @@ class Problem(ABC):
 
 
 class Bandit(gym.Env):
-    """One bandit: an episode is one step, which returns its context again and the regret in its info.
+    """A bandit whose episodes are one step, which returns its context again and the regret in its info.
 
     Arguments:
-        problem: contexts and what the arms pay.
+        problem: distribution of contexts and rewards.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
@@ -98,7 +98,7 @@ class BanditVector(VectorEnv):
 
     Arguments:
         num_envs: E.
-        problem: contexts and what the arms pay.
+        problem: distribution of contexts and rewards.
 
     Attributes:
         regret, uniform_regret: cumulative since reset, the chosen arms' and the uniform policy's expected one, [E].
@@ -116,7 +116,7 @@ class BanditVector(VectorEnv):
 
     @property
     def relative_regret(self) -> float:
-        """Cumulative regret over all environments in percent of the uniform policy's; NaN before the first step."""
+        """Return the cumulative regret of all environments in percent of the uniform policy's; NaN before a step."""
         uniform = float(self.uniform_regret.sum())
         return 100 * float(self.regret.sum()) / uniform if uniform else math.nan
 

@@ -23,7 +23,7 @@ COST = 0.01
 
 
 def right_actions(size: int, seed: int, randomize_actions: bool) -> ndarray:
-    """Which action moves right in each cell, [N, N]; bsuite's `mapping_seed` gives the same."""
+    """Return the action that moves right in each cell, [N, N], as bsuite's `mapping_seed` gives it."""
     if size < 1:
         raise ValueError(f"got size={size}, wanted at least 1 row; 10 is the usual DeepSea")
     if not randomize_actions:
@@ -32,14 +32,14 @@ def right_actions(size: int, seed: int, randomize_actions: bool) -> ndarray:
 
 
 def observe(size: int, row: ndarray, column: ndarray) -> ndarray:
-    """One-hot grids [E, N, N] uint8 of positions [E]; below the last row all zeros."""
+    """Return one-hot grids [E, N, N] uint8 of positions [E]; below the last row they are all zeros."""
     grid = np.zeros((len(row), size + 1, size), dtype=np.uint8)
     grid[np.arange(len(row)), row, column] = 1
     return grid[:, :size]
 
 
 def dive(mapping: ndarray, row: ndarray, column: ndarray, action: ndarray, gusts: Generator | None) -> tuple:
-    """One step of E divers: their next columns [E] and rewards [E], summed in bsuite's order.
+    """Return the next columns [E] and rewards [E] of E divers, with rewards summed in bsuite's order.
 
     Arguments:
         mapping: the action that moves right in each cell, [N, N].
@@ -56,7 +56,7 @@ def dive(mapping: ndarray, row: ndarray, column: ndarray, action: ndarray, gusts
         end = (row == last) & ((column == 0) | (column == last))
         reward += np.where(end, gusts.standard_normal(len(row)), 0.0)
         moves = right & (gusts.random(len(row)) > 1 / len(mapping))
-    # Right costs its price also where the wall or a gust stops it.
+    # Right has its cost also where the wall or a gust stops the diver.
     reward -= np.where(right, COST / len(mapping), 0.0)
     drift = np.where(right, moves, -1)
     return np.clip(column + drift, 0, last), reward

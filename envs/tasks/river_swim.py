@@ -15,7 +15,7 @@ LEFT, RIGHT = 0, 1
 
 
 def river(size: int) -> tuple[ndarray, ndarray]:
-    """P [S, A, S], the probability of each next state, and R [S, A], the reward."""
+    """Return P [S, A, S], the probability of each next state, and R [S, A], the reward."""
     if size < 3:
         raise ValueError(f"got size={size}, wanted at least 3 states; 6 is the usual RiverSwim")
     flow, reward = np.zeros((size, 2, size)), np.zeros((size, 2))

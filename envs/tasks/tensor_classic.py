@@ -21,7 +21,7 @@ from bayesrl.envs.vector.tensor_env import State, TensorEnv
 
 
 def box(*high: float) -> Box:
-    """From -high to high, float32."""
+    """Return a Box of float32 from -high to high."""
     return Box(-np.array(high, np.float32), np.array(high, np.float32))
 
 

@@ -153,7 +153,7 @@ def accelerations(angle: Tensor, spin: Tensor, force: Tensor) -> tuple[Tensor, T
 
 
 def fallen(next_obs: Tensor) -> Tensor:
-    """Whether a step of ContinuousCartPole ends the episode: [*, 4] -> [*] bool."""
+    """Return whether a step of ContinuousCartPole ends the episode: [*, 4] -> [*] bool."""
     x, _, angle, _ = next_obs.unbind(-1)
     return (x.abs() > ContinuousCartPole.EDGE) | (angle.abs() > ContinuousCartPole.FALL)
 

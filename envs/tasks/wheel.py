@@ -46,7 +46,7 @@ class Rim(Problem):
 
 
 class Wheel(Bandit):
-    """One wheel; an episode is one step.
+    """A wheel bandit, whose episodes are one step.
 
     Arguments:
         delta: the radius from which the quadrants' arms pay 50.

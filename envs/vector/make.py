@@ -25,7 +25,7 @@ from bayesrl.envs.vector.workers import Workers
 
 CHOICES = ("auto", "native", "sync", "async", "device")
 MESSAGE = 2e-4  # seconds to send an action to a worker and read its answer
-STEPS, PATIENCE = 30, 1.0  # of the measurement: steps, and seconds after which fewer have to do
+STEPS, TIME_LIMIT = 30, 1.0  # of the measurement of a step: at most so many steps, or seconds
 
 
 def make(
@@ -38,7 +38,7 @@ def make(
     timeout: float | None = 300.0,
     restarts: int = 3,
 ) -> tuple[VectorEnv, str]:
-    """E environments, and the choice made; pass the choice back as `vectorization` to get the same again.
+    """Return E environments and the vectorization chosen, which as `vectorization` gives the same again.
 
     "auto" is "native" where the environment brings its own vector version, which takes the kwargs and observes the
     same; else "async" where `worth_workers` says so of its measured step time; else "sync". Sync and async reset in
@@ -97,7 +97,7 @@ def make(
 
 
 def takes(spec: EnvSpec, num_envs: int, kwargs: dict) -> bool:
-    """Whether the environment brings a vector version of its own, and it takes the kwargs."""
+    """Return whether the environment has a vector version of its own that takes the kwargs."""
     if spec.vector_entry_point is None or spec.additional_wrappers:
         return False
     try:
@@ -108,7 +108,7 @@ def takes(spec: EnvSpec, num_envs: int, kwargs: dict) -> bool:
 
 
 def agrees(spec: EnvSpec, env_id: EnvId, kwargs: dict, imports: Sequence[str]) -> bool:
-    """Whether the environment's vector version observes what one environment does; that of Atari games does not."""
+    """Return whether the vector version has the observation space of one environment; that of Atari games has not."""
     if spec.entry_point is None:
         return True
     one = single(env_id, kwargs, imports)
@@ -121,13 +121,14 @@ def agrees(spec: EnvSpec, env_id: EnvId, kwargs: dict, imports: Sequence[str]) -
 
 
 def worth_workers(step: float, num_envs: int, cores: int) -> bool:
-    """Whether E worker processes step faster than one: E t > ceil(E / cores) t + E m, m seconds a message.
+    """Return whether E worker processes step faster than one: E t > ceil(E / cores) t + E m, with m seconds a message.
 
     A single environment is worth one from t > 10 m: learning goes on while it steps, and it is replaced where it hangs.
 
     Arguments:
         step: t, the median seconds of one step of one environment.
-        cores: processors to share.
+        num_envs: E.
+        cores: processors that the workers share.
     """
     if num_envs == 1:
         return step > 10 * MESSAGE
@@ -136,7 +137,7 @@ def worth_workers(step: float, num_envs: int, cores: int) -> bool:
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -149,11 +150,11 @@ def _sync_or_async(env_id: EnvId, num_envs: int, kwargs: dict, imports: Sequence
 
 
 def step_time(env: gym.Env) -> float:
-    """Median seconds of a random step."""
+    """Return the median duration of a step with random actions, in seconds."""
     rng, chosen = np.random.default_rng(0), actions(env.action_space)
     times: list[float] = []
     _, info = env.reset(seed=0)
-    while len(times) < STEPS and sum(times) < PATIENCE:
+    while len(times) < STEPS and sum(times) < TIME_LIMIT:
         action, start = chosen.sample(rng, info), time.perf_counter()
         _, _, terminated, truncated, info = env.step(action)
         times.append(time.perf_counter() - start)

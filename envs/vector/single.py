@@ -1,4 +1,4 @@
-"""One environment from an id, a name or a class, and one sentence where there is none."""
+"""Construction of one environment from an id, a name or a class, with errors of one sentence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EnvId = str | Callable[..., gym.Env]
 
 
 def single(env_id: EnvId, kwargs: dict | None = None, imports: Sequence[str] = ()) -> gym.Env:
-    """One environment, with its time limit.
+    """Return one environment, with its time limit.
 
     Arguments:
         env_id: a registered id, "module:Id-v0" (the module registers it), "module:Name" (a class or function in it), or
@@ -57,7 +57,10 @@ def single(env_id: EnvId, kwargs: dict | None = None, imports: Sequence[str] = (
 
 
 def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Callable | None]:
-    """The registered spec, or None, and the class or function that builds one; a spec of vectors alone has none."""
+    """Return the registered spec, or None, and the class or function that builds one environment, or None.
+
+    A spec that has only a vector version has no such class or function.
+    """
     for wanted in (imports,) if isinstance(imports, str) else imports:
         _import(wanted)
     if not isinstance(env_id, str):
@@ -84,7 +87,7 @@ def find(env_id: EnvId, imports: Sequence[str] = ()) -> tuple[EnvSpec | None, Ca
 
 
 def import_packages() -> list[str]:
-    """Import what installed packages declare in the entry-point group `bayesrl.envs`; tells which could not be."""
+    """Import the modules that installed packages declare in the group `bayesrl.envs`; return the failures."""
     faults = []
     for point in entry_points(group="bayesrl.envs"):
         try:
@@ -96,7 +99,7 @@ def import_packages() -> list[str]:
 
 
 def tensor_version(spec: EnvSpec | None, creator: Callable | None) -> type[TensorEnv] | None:
-    """The class in tensors that an environment is, or brings as its vector version."""
+    """Return the TensorEnv that an environment is, or has as its vector version, or None."""
     try:
         found = creator if spec is None else spec.vector_entry_point and entry(spec.vector_entry_point)
     except (ImportError, DependencyNotInstalled):
@@ -105,7 +108,7 @@ def tensor_version(spec: EnvSpec | None, creator: Callable | None) -> type[Tenso
 
 
 def configured(spec: EnvSpec | None, kwargs: dict) -> dict:
-    """The arguments of a vector version: the registered ones, time limit included, and over them `kwargs`."""
+    """Return the arguments of a vector version: the registered ones, with the time limit, updated by `kwargs`."""
     if spec is None:
         return kwargs
     limit = {} if spec.max_episode_steps is None else {"max_episode_steps": spec.max_episode_steps}
@@ -113,12 +116,12 @@ def configured(spec: EnvSpec | None, kwargs: dict) -> dict:
 
 
 def entry(entry_point: str | Callable) -> Callable:
-    """The class or function behind a registered entry point."""
+    """Return the class or function of a registered entry point."""
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
 def guarded(build: Callable, env_id: EnvId, creator: Callable | None, kwargs: dict):
-    """build(), or an EnvError that says why not."""
+    """Return build(); raise EnvError with the reason where it fails."""
     name = name_of(env_id)
     try:
         return build()
@@ -149,7 +152,7 @@ def name_of(env_id: EnvId) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Keywords, in words."""
+    """Return keywords as text for a message."""
     return ", ".join(map(repr, names)) or "no keywords"
 
 
@@ -172,7 +175,7 @@ def _remedy(error: Exception) -> str:
 
 
 def _parameters(creator: Callable | None) -> list[str] | None:
-    """Names that `creator` takes, or None where it takes any."""
+    """Return the names of the arguments of `creator`, or None where it takes any."""
     if creator is None:
         return None
     try:

@@ -26,7 +26,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from bayesrl.envs.state import load_state, save_state
 
 GRACE = 5.0  # seconds in which a worker that is told to end may close its environment
-PLACES = 6  # of an exception's way that are told
+FRAMES = 6  # of an exception that a message lists
 
 
 class WorkerError(RuntimeError):
@@ -72,26 +72,26 @@ class Named(gym.Wrapper):
 
     def _call(self, call: str, length: int, form: str, function: Callable) -> tuple:
         try:
-            made = function()
+            result = function()
         except Exception as error:
             raise WorkerError(f"{call} of {self._called()} raised {raised(error)}") from error
-        if not isinstance(made, tuple) or len(made) != length:
+        if not isinstance(result, tuple) or len(result) != length:
             raise WorkerError(
-                f"got {reprlib.repr(made)} from {call} of {self._called()}, wanted {form}: mend its {call}"
+                f"got {reprlib.repr(result)} from {call} of {self._called()}, wanted {form}: mend its {call}"
             )
-        if self.shape is not None and np.shape(made[0]) != self.shape:
+        if self.shape is not None and np.shape(result[0]) != self.shape:
             raise WorkerError(
-                f"got an observation of shape {[*np.shape(made[0])]} from {call} of {self._called()}, wanted "
+                f"got an observation of shape {[*np.shape(result[0])]} from {call} of {self._called()}, wanted "
                 f"{[*self.shape]} as its observation_space says: mend its {call}"
             )
-        return made
+        return result
 
     def _called(self) -> str:
         return called(self.index, self.name, os.getpid())
 
 
 def called(index: int, name: str, pid: int) -> str:
-    """An environment in words."""
+    """Return the name of an environment for a message."""
     return f"environment {index} ({name}, pid {pid})"
 
 
@@ -138,10 +138,10 @@ def serve(index: int, name: str, creator: Callable[[], gym.Env], pipe: Connectio
 
 
 def raised(error: Exception) -> str:
-    """An exception in a line, with the places it came through, outermost first, at most `PLACES` of the last."""
+    """Return an exception in one line, with its last `FRAMES` stack frames, outermost first."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename != __file__ and "/gymnasium/" not in frame.filename] or frames
-    places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in own[-PLACES:])
+    places = " > ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in own[-FRAMES:])
     return f"{type(error).__name__}: {' '.join(str(error).split())} ({places})"
 
 

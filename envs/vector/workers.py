@@ -179,7 +179,7 @@ class Workers(VectorEnv):
     def _collect(self) -> tuple[list, dict[int, str]]:
         """Everyone's answer, or that of its successor to a reset; and why it has one, by index."""
         answers: dict[int, Any] = {}
-        told: dict[int, str] = {}
+        reasons: dict[int, str] = {}
         waiting: Iterable[int] = range(self.num_envs)
         while waiting:
             deadline, broken = self._deadline(), {}
@@ -188,28 +188,28 @@ class Workers(VectorEnv):
                     answers[i] = self._answer(i, deadline)
                 except _Broken as why:
                     broken[i] = str(why)
-            told |= self._judge(broken)
+            reasons |= self._judge(broken)
             for i in broken:
                 self._stop(i)
                 self._start(i)
                 self._send(i, "reset", {"seed": self._fresh_seed(i)})
             waiting = list(broken)
-        return [answers[i] for i in range(self.num_envs)], told
+        return [answers[i] for i in range(self.num_envs)], reasons
 
     def _judge(self, broken: dict[int, str]) -> dict[int, str]:
         """Return the messages of workers that may be replaced once more; raise WorkerError if one may not."""
-        told, over = {}, []
+        reasons, over = {}, []
         for i, why in broken.items():
             self.breaks[i].append(self.steps)
             self.broke[i] += 1
             times = sum(step > self.steps - WINDOW for step in self.breaks[i])
-            told[i] = f"{why}; it is replaced, {times} of at most {self.restarts} times within {WINDOW:,} steps"
+            reasons[i] = f"{why}; it is replaced, {times} of at most {self.restarts} times within {WINDOW:,} steps"
             if times > self.restarts:
                 often = f", {times} times within {WINDOW:,} steps, wanted at most restarts={self.restarts}"
                 over.append(why + (often if self.restarts else ""))
         if over:
             raise WorkerError("\n".join(over))
-        return told
+        return reasons
 
     def _fresh_seed(self, i: int) -> int | None:
         if self.seed is None:
