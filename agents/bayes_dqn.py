@@ -11,31 +11,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from bayesrl.compilation.capture import capture, preserve_state
 from bayesrl.posteriors import Batch, Learner
+from bayesrl.rl.agent import ValueAgent, fresh_where, starts
+from bayesrl.rl.experience import Experience
 from bayesrl.rl.exploration import Exploration, Thompson
 from bayesrl.rl.normalization import Normalizer
-from bayesrl.rl.observation_windows import follow
-from bayesrl.rl.replay_buffer import ReplayBuffer
-from bayesrl.rl.td import Polyak, bellman, double_q, greedy
+from bayesrl.rl.td import bellman, double_q, greedy
 from bayesrl.rl.types import EnvSpec, Forecast, Transition
-from bayesrl.world_models.imagination import Experience
 
 
-class BayesDQN(nn.Module):
+class DrawState(NamedTuple):
+    """What acting by posterior draws remembers.
+
+    Attributes:
+        z: the index of each environment's draw, [E, *].
+        window: the last observations, [E, W, *], or None without a history.
+    """
+
+    z: Tensor
+    window: Tensor | None
+
+
+class BayesDQN(ValueAgent):
     """Thompson-sampling Q-learning with index-aligned targets.
 
     Arguments:
         spec: of the environments; E environments, A actions.
-        posterior: over functions from scaled observations, or windows of its `history` of them, to (the likelihood's
-            numbers of) scaled Q-values, [B, A].
+        posterior: over functions from normalized observations, or windows of its `history` of them, to (the
+            likelihood's numbers of) normalized Q-values, [B, A].
         exploration: draws -> actions; Thompson sampling per episode by default.
         value: (online, target, mask) -> the value taught, such as `double_q`.
-        target_update: how the target follows the learner.
+        target_update: how the target follows the learner; `Polyak` by default.
         normalizer: of observations and returns; made from the spec by default.
         imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
         discount: gamma.
@@ -48,7 +60,7 @@ class BayesDQN(nn.Module):
         ValueError: continuous actions, or numbers that make no sense.
     """
 
-    seen: Tensor | None
+    window: Tensor | None
 
     def __init__(
         self,
@@ -65,7 +77,6 @@ class BayesDQN(nn.Module):
         capacity: int = 100_000,
         learning_starts: int = 500,
     ) -> None:
-        super().__init__()
         if spec.bounds is not None:
             raise ValueError(
                 f"got continuous actions of {spec.actions} numbers, wanted discrete ones, because Q-learning compares "
@@ -73,79 +84,48 @@ class BayesDQN(nn.Module):
             )
         if batch_size < 1 or capacity < 1:
             raise ValueError(f"got batch_size={batch_size}, capacity={capacity}, wanted at least 1 of each")
-        device = next(posterior.parameters()).device
-        self.posterior, self.target = posterior, posterior.snapshot()
-        self.exploration = exploration or Thompson()
-        self.value, self.target_update = value, target_update or Polyak()
-        self.normalizer = normalizer or Normalizer(spec, discount).to(device)
-        W = self.history = posterior.history
-        self.experience = imagination(spec, posterior, n_step, discount) if imagination else Experience()
-        self.replay = ReplayBuffer(spec, self.experience.tags(posterior, 1), capacity, n_step, discount, device, W)
-        window = (spec.num_envs, W, 1 + math.prod(spec.shape))
-        self.register_buffer("seen", torch.zeros(window, dtype=spec.dtype, device=device) if W > 1 else None)
-        self.device = device
-        self.spec, self.batch_size, self.learning_starts = spec, batch_size, max(learning_starts, 1)
-        self.step: Callable[[Tensor, Tensor], dict[str, Tensor]] = self.update
+        parts = (target_update, normalizer, imagination)
+        super().__init__(spec, posterior, *parts, discount, n_step, batch_size, capacity, learning_starts)
+        self.exploration, self.value = exploration or Thompson(), value
+        shape = (spec.num_envs, self.history, 1 + math.prod(spec.shape))
+        window = torch.zeros(shape, dtype=spec.dtype, device=self.device) if self.history > 1 else None
+        self.register_buffer("window", window)
         self.choose: Callable[..., Tensor] = self.decide
 
     @torch.no_grad()
-    def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.see(obs, start, self.seen)
+    def act(self, obs: Tensor, episode_start: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.inputs(obs, self.window, episode_start)
         if self.history > 1:
-            self.seen = x
-        noise = self.exploration.noise(self.posterior, start)
+            self.window = x
+        noise = self.exploration.noise(self.posterior, episode_start)
         return self.choose(x, *noise) if mask is None else self.choose(x, *noise, mask)
 
-    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        return obs if self.history == 1 else follow(seen, obs, start, self.history)
-
-    def observe(self, transition: Transition) -> None:
-        self.normalizer.observe(transition)
-        self.exploration.observe(transition)
-        self.replay.add(transition, self.experience.tags(self.posterior, self.spec.num_envs))
-
-    def ready(self) -> bool:
-        return len(self.replay) > 0 and self.replay.rows * self.spec.num_envs >= self.learning_starts
-
-    def learn(self) -> dict[str, Tensor]:
-        told = self.experience.renew(self.replay, self.posterior, self.follow)
-        index = self.experience.index(self.replay, self.batch_size)
-        return self.step(index, self.posterior.index(self.posterior.draws)) | told
-
-    def follow(self, n: int) -> Callable[[Tensor], Tensor]:
-        """Return how n imagined branches act, each greedily on its own draw: obs [n, *] -> actions [n]."""
-        z = self.posterior.index(n)
-        return lambda obs: greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.normalizer.obs(obs))))
-
-    def capture(
-        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
-    ) -> tuple[bool, bool]:
-        """Compile the whole update and acting, where so many calls save more time than that takes; whether it did.
-
-        Acting, once its noise is drawn, and only beside the update.
-        """
-        z = self.posterior.index(self.posterior.draws, torch.Generator(self.device).manual_seed(0))
-        index = torch.zeros(self.batch_size, dtype=torch.int64, device=self.device)
-        self.step = capture(self.update, self, index, z, name="the update", calls=updates, say=say)
-        if self.step == self.update:
-            return False, False
-        E, A = self.spec.num_envs, self.spec.actions
-        shape = self.spec.shape if self.seen is None else self.seen.shape[1:]
-        x = torch.zeros(E, *shape, dtype=self.spec.dtype, device=self.device)
-        start, mask = (torch.ones(*size, dtype=torch.bool, device=self.device) for size in ((E,), (E, A)))
-        with preserve_state(self), torch.random.fork_rng():
-            noise = self.exploration.noise(self.posterior, start)
-        given = (*noise, mask) if self.spec.masked else noise
-        self.choose = capture(self.decide, self, x, *given, name="acting", calls=acts, say=say)
-        return True, self.choose != self.decide
-
-    def decide(self, x: Tensor, *given: Tensor) -> Tensor:
-        """Actions [E] for x [E, *] from the exploration's noise and, where the environments have one, the mask."""
-        noise, mask = (given[:-1], given[-1]) if self.spec.masked else (given, None)
+    def decide(self, x: Tensor, *noise: Tensor) -> Tensor:
+        """Return actions [E] at x [E, *] from the exploration's noise and, where environments have one, the mask."""
+        mask = noise[-1] if self.spec.masked else None
+        noise = noise[:-1] if self.spec.masked else noise
         return self.exploration.decide(self.posterior, self.normalizer.obs(x), mask, *noise)
 
+    def observe(self, transition: Transition) -> None:
+        super().observe(transition)
+        self.exploration.observe(transition)
+
+    def learn(self) -> dict[str, Tensor]:
+        metrics = self.experience.renew(self.replay, self.posterior, self.branch_policy)
+        index = self.experience.index(self.replay, self.batch_size)
+        return self.step(index, self.posterior.index(self.posterior.draws)) | metrics
+
+    def branch_policy(self, n: int) -> Callable[[Tensor], Tensor]:
+        """Return the policy of n imagined branches, each greedy on a draw of its own: obs [n, *] -> actions [n]."""
+        z = self.posterior.index(n)
+        return lambda obs: self.choose_by_draw(z, obs)
+
+    def choose_by_draw(self, z: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the greedy action [n] of draw z[i] at input x[i], [n, *] both."""
+        return greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.normalizer.obs(x))), mask)
+
     def update(self, index: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """Teach draws z [n, *] the transitions `index` [B]: a pure tensor function, no branch on data, no sync."""
+        """Teach draws z [n, *] the transitions `index` [B]: no branch on data, no synchronization."""
         sample = self.experience.gather(self.replay, index)
         x, x_next = self.normalizer.obs(sample.obs), self.normalizer.obs(sample.next_obs)
         with torch.no_grad():
@@ -158,12 +138,42 @@ class BayesDQN(nn.Module):
         return info
 
     @torch.no_grad()
-    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The target's mean decides: an average of recent learners, steadier than the last one."""
-        return greedy(self.target.mean(self.normalizer.obs(obs)), mask)
+    def greedy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the actions of the target's mean: an average of recent learners, steadier than the last one."""
+        return greedy(self.target.mean(self.normalizer.obs(x)), mask)
 
     @torch.no_grad()
-    def forecast(self, obs: Tensor, generator: torch.Generator) -> Forecast:
+    def sample(
+        self,
+        obs: Tensor,
+        state: DrawState | None = None,
+        episode_start: Tensor | None = None,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, DrawState]:
+        begins = starts(obs, state, episode_start)
+        x = self.inputs(obs, state and state.window, begins)
+        z = fresh_where(begins, state and state.z, lambda k: self.posterior.index(k, generator))
+        return self.choose_by_draw(z, x, mask), DrawState(z, x if self.history > 1 else None)
+
+    @torch.no_grad()
+    def forecast(self, x: Tensor, generator: Generator) -> Forecast:
         z = self.posterior.index(100, generator)
-        q = self.posterior.expected(z, self.normalizer.obs(obs)) * self.normalizer.scale
-        return Forecast(q, self.posterior.kl(z), self.posterior.degenerate)
+        return Forecast(self.q_values(z, x), self.posterior.kl(z), self.posterior.degenerate)
+
+    def capture(
+        self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
+    ) -> tuple[bool, bool]:
+        """Compile the whole update and, only beside it, acting once its noise is drawn."""
+        z = self.posterior.index(self.posterior.draws, Generator(self.device).manual_seed(0))
+        if not self.capture_update(z, updates, say):
+            return False, False
+        E, A = self.spec.num_envs, self.spec.actions
+        shape = self.spec.shape if self.window is None else self.window.shape[1:]
+        x = torch.zeros(E, *shape, dtype=self.spec.dtype, device=self.device)
+        start, mask = (torch.ones(*size, dtype=torch.bool, device=self.device) for size in ((E,), (E, A)))
+        with preserve_state(self), torch.random.fork_rng():
+            noise = self.exploration.noise(self.posterior, start)
+        example = (*noise, mask) if self.spec.masked else noise
+        self.choose = capture(self.decide, self, x, *example, name="acting", calls=acts, say=say)
+        return True, self.choose != self.decide

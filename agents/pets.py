@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from bayesrl.agents.psrl import PSRL
 from bayesrl.posteriors import Learner
@@ -51,6 +51,10 @@ class PETS(PSRL):
         super().__init__(spec, posterior, planner, dynamics, worlds, *fits)
         self.mpc = MPC(spec, self.dynamics, self.mpc.planner, propagation or TSinf())
 
-    def worlds(self, start: Tensor) -> tuple[Tensor, bool]:
+    def worlds(self, episode_start: Tensor) -> tuple[Tensor, bool]:
+        return self.draw_worlds(episode_start, None, None)
+
+    def draw_worlds(self, episode_start: Tensor, z: Tensor | None, generator: Generator | None) -> tuple[Tensor, bool]:
+        """Return S fresh worlds for each environment, with their noise."""
         draw, posterior = self.mpc.propagation.draw, self.dynamics.posterior
-        return torch.cat([draw(posterior, self.count) for _ in start]), True
+        return torch.cat([draw(posterior, self.count, generator) for _ in episode_start]), True

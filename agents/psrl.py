@@ -11,24 +11,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from bayesrl.compilation.capture import preserve_state
 from bayesrl.posteriors import Learner
-from bayesrl.rl.exploration import Held
+from bayesrl.rl.agent import fresh_where, starts
+from bayesrl.rl.exploration import EpisodeIndex
 from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.td import greedy
 from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.world_models.agent import ModelBasedAgent
 from bayesrl.world_models.dynamics import Dynamics, signature
-from bayesrl.world_models.mpc import MPC
-from bayesrl.world_models.multi_step import Foreseen, predicted
+from bayesrl.world_models.mpc import MPC, PlanState
+from bayesrl.world_models.multi_step import score_replay
 from bayesrl.world_models.planners import ImprovedCEM, Planner
 from bayesrl.world_models.propagation import TSinf
 
 
-class PSRL(nn.Module):
+class WorldState(NamedTuple):
+    """What acting by posterior draws remembers.
+
+    Attributes:
+        z: the index of each environment's world, [E, *].
+        plan: in that world.
+    """
+
+    z: Tensor
+    plan: PlanState
+
+
+class PSRL(ModelBasedAgent):
     """Plans in one world an episode; evaluated, for the mean over several or in the mean world.
 
     Learns as an episode ends, or sooner where wished: the posterior is scored on everything new, and then fitted to
@@ -49,6 +64,8 @@ class PSRL(nn.Module):
     """
 
     signature = staticmethod(signature)
+    can_capture = True
+    replay: ReplayBuffer
     learned: Tensor
     ended: Tensor
 
@@ -74,8 +91,7 @@ class PSRL(nn.Module):
         self.replay = ReplayBuffer(spec, posterior.tags(1), capacity, n_step=1, discount=1.0, device=device)
         self.mpc = MPC(spec, dynamics(spec, posterior), planner or ImprovedCEM(), TSinf())
         self.evaluation = evaluation or TSinf()
-        self.held = Held()
-        self.foreseen: Foreseen | None = None  # of the newest episode, before it was learned from
+        self.index = EpisodeIndex()
         self.spec, self.count, self.updates, self.batch_size = spec, worlds, updates, batch_size
         self.learning_starts, self.every = max(1, learning_starts), every or math.inf
         self.register_buffer("learned", torch.zeros((), dtype=torch.int64))  # rows of the replay
@@ -88,33 +104,53 @@ class PSRL(nn.Module):
     # --- acting --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        """obs [E, D] with the plan that `evaluation` judges best, in always the same draws, [E, *].
-
-        The search goes on from the plan that was made a step before, which is in `seen`, [E, *].
-        """
-        generator = Generator(device=obs.device).manual_seed(0)
-        z = self.evaluation.draw(self.dynamics.posterior, self.count, generator).repeat(len(obs), 1)
-        return self.mpc.follow(self.evaluation, z, obs, start, seen)
-
-    @torch.no_grad()
-    def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+    def act(self, obs: Tensor, episode_start: Tensor, mask: Tensor | None = None) -> Tensor:
         if self.learned == 0:
             return self.action(2 * torch.rand(len(obs), self.spec.actions, device=obs.device) - 1, mask)
-        z, noisy = self.worlds(start)
-        return self.action(self.mpc.act(z, obs, start, noisy), mask)
+        z, noisy = self.worlds(episode_start)
+        return self.action(self.mpc.act(z, obs, episode_start, noisy), mask)
 
-    def worlds(self, start: Tensor) -> tuple[Tensor, bool]:
-        """Indices of the worlds to plan in, [E S, *], and whether with their noise: the one that the episode keeps."""
-        return self.held.draw(self.dynamics.posterior, start), False
+    def worlds(self, episode_start: Tensor) -> tuple[Tensor, bool]:
+        """Return indices of the worlds to plan in, [E S, *], here one an episode, and whether to add their noise."""
+        return self.index.draw(self.dynamics.posterior, episode_start), False
 
     @torch.no_grad()
-    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The first action, [E, A] or [E], of the plan that `see` made, [E, *]."""
-        return self.action(self.mpc.first(obs), mask)
+    def predict(
+        self,
+        obs: Tensor,
+        state: PlanState | None = None,
+        episode_start: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, PlanState]:
+        """Act on the plan that `evaluation` judges best in always the same draws; the state is that plan."""
+        generator = Generator(device=obs.device).manual_seed(0)
+        z = self.evaluation.draw(self.dynamics.posterior, self.count, generator).repeat(len(obs), 1)
+        plan = self.mpc.plan(self.evaluation, z, obs, starts(obs, state, episode_start), state)
+        return self.action(plan.action, mask), plan
+
+    @torch.no_grad()
+    def sample(
+        self,
+        obs: Tensor,
+        state: WorldState | None = None,
+        episode_start: Tensor | None = None,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, WorldState]:
+        begins = starts(obs, state, episode_start)
+        z, noisy = self.draw_worlds(begins, state and state.z, generator)
+        seed = torch.randint(2**31, (), generator=generator, device=obs.device)
+        search = Generator(obs.device).manual_seed(int(seed))
+        plan = self.mpc.plan(self.mpc.propagation, z, obs, begins, state and state.plan, noisy, search)
+        return self.action(plan.action, mask), WorldState(z, plan)
+
+    def draw_worlds(self, episode_start: Tensor, z: Tensor | None, generator: Generator | None) -> tuple[Tensor, bool]:
+        """Return what `worlds` does for `sample`, given the indices z of the step before, if any."""
+        posterior = self.dynamics.posterior
+        return fresh_where(episode_start, z, lambda n: posterior.index(n, generator)), False
 
     def action(self, chosen: Tensor, mask: Tensor | None) -> Tensor:
-        """Numbers [E, A] as an action: themselves, or where actions are discrete the greatest one that is allowed."""
+        """Return numbers [E, A] as an action; where actions are discrete, the greatest that is allowed."""
         return chosen if self.spec.bounds is not None else greedy(chosen, mask)
 
     # --- learning ------------------------------------------------------------------------------------------------
@@ -128,31 +164,26 @@ class PSRL(nn.Module):
         return due and self.replay.rows * self.spec.num_envs >= self.learning_starts
 
     def learn(self) -> dict[str, Tensor]:
-        """Score what is new, then fit to everything."""
+        """Score what is new, then fit to everything; return both."""
         since, replay = max(int(self.learned), self.replay.rows - self.replay.T), self.replay
-        told = {}
+        metrics: dict[str, Tensor] = {}
         if self.learned > 0 and since < replay.rows:  # several environments ask for several fits in a row
             rows = torch.arange(since, replay.rows, device=self.learned.device) % replay.T
             index = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
-            told = {f"model/{name}": value for name, value in self.dynamics.score(replay.gather(index)).items()}
-            ahead, self.foreseen = predicted(self.dynamics, replay, since)
-            told |= {f"ahead/{name}": value for name, value in ahead.items()}
+            metrics = {f"model/{name}": value for name, value in self.dynamics.score(replay.gather(index)).items()}
+            scores, self.forecasts = score_replay(self.dynamics, replay, since)
+            metrics |= {f"ahead/{name}": value for name, value in scores.items()}
         info = self.dynamics.fit(replay, self.updates, self.batch_size)
         self.learned.fill_(replay.rows)
         self.ended.fill_(False)
-        return info | told | {"model/temperature": self.dynamics.temperature, "model/broken": self.mpc.broken.clone()}
-
-    def forecast(self, obs: Tensor, generator: Generator) -> None:
-        """None: a plan's worth at its horizon is no value."""
-        return None
+        return (
+            info | metrics | {"model/temperature": self.dynamics.temperature, "model/broken": self.mpc.broken.clone()}
+        )
 
     def capture(
         self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
     ) -> tuple[bool, bool]:
-        """Compile updates and the search, where so many calls save more time than that takes; whether it did.
-
-        Updates always beside the search, which is what takes time.
-        """
+        """Compile the search and, always beside it, updates: the search is what takes time."""
         with preserve_state(self), torch.random.fork_rng():
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
         acting = self.mpc.capture(z, noisy, acts, say)

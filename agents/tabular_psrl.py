@@ -11,13 +11,14 @@ Learning via Posterior Sampling, 2013.) Shapes: n draws, E environments, S state
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
+from bayesrl.rl.agent import Agent, fresh_where, starts
 from bayesrl.rl.td import greedy
 from bayesrl.rl.types import EnvSpec, Forecast, Transition
 
 
-class TabularPSRL(nn.Module):
+class TabularPSRL(Agent):
     """Exact Bayes for Discrete (or one-hot) observations and actions.
 
     Arguments:
@@ -29,7 +30,6 @@ class TabularPSRL(nn.Module):
         shape, rate: a and b of the prior of the reward's precision.
     """
 
-    replay = None
     visits: Tensor
     rewards: Tensor
     q: Tensor
@@ -71,7 +71,7 @@ class TabularPSRL(nn.Module):
         return self.visits + self.concentration / self.visits.shape[-1]
 
     def normal_gamma(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean, count, shape and rate of the reward's posterior, [S, A] each."""
+        """Return the mean, count, shape and rate of the reward's posterior, [S, A] each."""
         (m, k, a, b), (n, total, square) = self.prior, self.rewards
         mean = (k * m + total) / (k + n)
         # The sum of squares around the data's own mean, and what that mean is away from the prior's.
@@ -80,15 +80,23 @@ class TabularPSRL(nn.Module):
         return mean, k + n, a + n / 2, rate
 
     def draw(self, n: int) -> Tensor:
-        """Q of n worlds drawn from the posterior, [n, S, A]."""
+        """Return Q of n worlds drawn from the posterior, [n, S, A]."""
         P = torch._standard_gamma(self.alpha().expand(n, *self.visits.shape)).clamp(min=1e-300)
         mean, count, shape, rate = self.normal_gamma()
         precision = (torch._standard_gamma(shape.expand(n, *shape.shape)) / rate).clamp(min=1e-300)
         reward = mean + torch.randn_like(precision) / (count * precision).sqrt()
         return value_iteration(P / P.sum(-1, True), reward, self.discount)
 
+    def draw_with(self, generator: Generator | None, n: int) -> Tensor:
+        """Return `draw(n)` by random numbers of a generator, [n, S, A]; of torch's global one without it."""
+        if generator is None:
+            return self.draw(n)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
+            return self.draw(n)
+
     def mean_q(self) -> Tensor:
-        """Q of the posterior mean of transitions and rewards, [S, A]."""
+        """Return Q of the posterior mean of transitions and rewards, [S, A]."""
         if self._mean is None:
             alpha = self.alpha()
             self._mean = value_iteration(alpha / alpha.sum(-1, True), self.normal_gamma()[0], self.discount)
@@ -96,37 +104,38 @@ class TabularPSRL(nn.Module):
 
     # --- agent ---------------------------------------------------------------------------------------------------
 
-    def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
-        if start.any():
-            self.q[start] = self.draw(int(start.sum()))
+    def act(self, obs: Tensor, episode_start: Tensor, mask: Tensor | None = None) -> Tensor:
+        if episode_start.any():
+            self.q[episode_start] = self.draw(int(episode_start.sum()))
         return greedy(self.q[torch.arange(len(obs), device=obs.device), obs[:, 0]], mask)
 
-    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        return obs
-
     def observe(self, transition: Transition) -> None:
-        seen = transition.valid
-        s, a, r = transition.obs[seen, 0], transition.action[seen], transition.reward[seen].double()
-        after = torch.where(transition.terminated[seen], self.spec.categories, transition.next_obs[seen, 0])
+        valid = transition.valid
+        s, a, r = transition.obs[valid, 0], transition.action[valid], transition.reward[valid].double()
+        after = torch.where(transition.terminated[valid], self.spec.categories, transition.next_obs[valid, 0])
         one = torch.ones_like(r)
         self.visits.index_put_((s, a, after), one, accumulate=True)
         for row, value in zip(self.rewards, (one, r, r.square()), strict=True):
             row.index_put_((s, a), value, accumulate=True)
         self._mean = None
 
-    def ready(self) -> bool:
-        return False
+    def greedy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return greedy(self.mean_q()[x[:, 0]], mask)
 
-    def learn(self) -> dict[str, Tensor]:
-        return {}
+    def sample(
+        self,
+        obs: Tensor,
+        state: Tensor | None = None,
+        episode_start: Tensor | None = None,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Act on one drawn world's Q an episode, which is the state, [E, S, A]."""
+        q = fresh_where(starts(obs, state, episode_start), state, lambda n: self.draw_with(generator, n))
+        return greedy(q[torch.arange(len(obs), device=obs.device), obs[:, 0]], mask), q
 
-    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        return greedy(self.mean_q()[obs[:, 0]], mask)
-
-    def forecast(self, obs: Tensor, generator: Generator) -> Forecast:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (), generator=generator, device=generator.device)))
-            q = self.draw(20)[:, obs[:, 0]].float()
+    def forecast(self, x: Tensor, generator: Generator) -> Forecast:
+        q = self.draw_with(generator, 20)[:, x[:, 0]].float()
         return Forecast(q, torch.tensor(torch.nan, device=q.device))
 
     def load_state_dict(self, *args, **options):  # type: ignore[no-untyped-def]
@@ -135,7 +144,7 @@ class TabularPSRL(nn.Module):
 
 
 def value_iteration(P: Tensor, reward: Tensor, discount: float, tolerance: float = 1e-6) -> Tensor:
-    """Q of worlds whose last outcome is the end: P [*, S, A, S + 1], reward [*, S, A] -> [*, S, A].
+    """Return Q of worlds whose last outcome is the end: P [*, S, A, S + 1], reward [*, S, A] -> [*, S, A].
 
     Sweeps until no value moves by more than `tolerance`, in units of the greatest reward.
     """

@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from bayesrl.rl.types import EnvSpec, Transition
+from bayesrl.rl.agent import Agent
+from bayesrl.rl.types import EnvSpec
 
 
-class Uniform(nn.Module):
+class Uniform(Agent):
     """Uniformly random actions.
 
     Arguments:
         spec: of the environments.
     """
 
-    replay = None
-
     def __init__(self, spec: EnvSpec) -> None:
         super().__init__()
         self.spec = spec
 
-    def act(self, obs: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
+    def act(self, obs: Tensor, episode_start: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.choose(torch.rand(len(obs), self.spec.actions, device=obs.device), mask)
 
-    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
-        return obs
-
-    def observe(self, transition: Transition) -> None:
-        pass
-
-    def ready(self) -> bool:
-        return False
-
-    def learn(self) -> dict[str, Tensor]:
-        return {}
-
-    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Random too, from a generator of its own: the same for the same batch of observations."""
-        seed = int(obs.double().sum().abs().nan_to_num() * 1e6) % 2**31
-        noise = torch.rand(len(obs), self.spec.actions, generator=Generator().manual_seed(seed)).to(obs.device)
+    def greedy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return random actions from a generator of their own: the same for the same batch of observations."""
+        seed = int(x.double().sum().abs().nan_to_num() * 1e6) % 2**31
+        noise = torch.rand(len(x), self.spec.actions, generator=Generator().manual_seed(seed)).to(x.device)
         return self.choose(noise, mask)
 
+    def sample(
+        self,
+        obs: Tensor,
+        state: Any = None,
+        episode_start: Tensor | None = None,
+        mask: Tensor | None = None,
+        generator: Generator | None = None,
+    ) -> tuple[Tensor, None]:
+        noise = torch.rand(len(obs), self.spec.actions, generator=generator, device=obs.device)
+        return self.choose(noise, mask), None
+
     def choose(self, noise: Tensor, mask: Tensor | None) -> Tensor:
-        """From uniform numbers [E, A] on [0, 1)."""
+        """Return actions made of uniform numbers [E, A] on [0, 1)."""
         if self.spec.bounds is not None:
             return 2 * noise - 1
         return (noise if mask is None else noise.masked_fill(~mask, -1)).argmax(-1)
-
-    def forecast(self, obs: Tensor, generator: Generator) -> None:
-        return None

@@ -41,17 +41,14 @@ def explain(argv: list[str]) -> int:
     from bayesrl.experiment import build
     from bayesrl.experiment.cli import parse_integers, parse_words
     from bayesrl.experiment.config import ConfigError
-    from bayesrl.posteriors import Learner
     from bayesrl.reporting import explanation
-    from bayesrl.rl.normalization import Normalizer
+    from bayesrl.rl.agent import ValueAgent
 
     defaults = {"states": "512", "draws": "100", "seed": "0", "episodes": "0", "device": "auto", "names": "", "out": ""}
     words = parse_words(argv, {"run": "", **defaults})
     states, draws, seed, episodes = parse_integers(words, states=2, draws=2, seed=0, episodes=0)
     config, agent, envs, step = build.trained(words, max(1, min(episodes, 10)), memory=True)
-    posterior, normalizer, replay = (getattr(agent, name, None) for name in ("posterior", "normalizer", "replay"))
-    discrete = envs.spec.bounds is None
-    if not (discrete and isinstance(posterior, Learner) and isinstance(normalizer, Normalizer) and replay is not None):
+    if envs.spec.bounds is not None or not isinstance(agent, ValueAgent):
         kind = config.agent["_target_"]
         raise ConfigError(
             [f"got a run of {kind}, wanted an agent with a posterior over Q of discrete actions, such as bayes_dqn"]
@@ -64,7 +61,8 @@ def explain(argv: list[str]) -> int:
                 [f"got {len(given)} names, wanted {len(names)}, one for each feature: {', '.join(names)}"]
             )
         names = given
-    obs, mask = explanation.states(replay, states, torch.Generator().manual_seed(seed))
+    posterior, normalizer = agent.posterior, agent.normalizer
+    obs, mask = explanation.states(agent.replay, states, torch.Generator().manual_seed(seed))
     x, unit = normalizer.obs(obs), float(normalizer.scale)
     out = explanation.explain(posterior, x, names, envs.spec.categories, draws, seed, unit, mask)
     if episodes:

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from bayesrl.deployment.policy import Decision, Policy, batched
+from bayesrl.deployment.policy import Decision, Policy
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the bands
 
@@ -55,11 +55,10 @@ def play(policy: Policy, env: gym.Env, seed: int, limit: int) -> Iterator[Moment
     obs, info = env.reset(seed=seed)
     ret, ended = 0.0, f"cut after {limit} steps"
     for step in range(limit):
-        batch, _ = batched(policy.observation_space, obs)
-        decision = policy.decide(batch, info["action_mask"] if policy.spec.masked else None)
+        decision = policy.decide(obs, info["action_mask"] if policy.spec.masked else None)
         moment = _moment(step, ret, picture(env, obs), decision)
         yield moment
-        obs, reward, terminated, truncated, info = env.step(decision.action[0])
+        obs, reward, terminated, truncated, info = env.step(decision.action)
         ret += float(reward)
         if terminated or truncated:
             ended = "terminated" if terminated else "truncated"
@@ -68,15 +67,18 @@ def play(policy: Policy, env: gym.Env, seed: int, limit: int) -> Iterator[Moment
 
 
 def _moment(step: int, ret: float, seen: Image.Image | None, decision: Decision) -> Moment:
-    chosen, bands, acting, proposed = decision.chosen[0].tolist(), None, None, None
-    if isinstance(chosen, int) and decision.q is not None and decision.acting is not None:
-        bands, acting = np.quantile(decision.q[:, 0].cpu().numpy(), LEVELS, axis=0), decision.acting[0].cpu().numpy()
-    unsure = float(decision.uncertainty[0])
-    if decision.proposed is not None and decision.worth is not None:
-        worth = decision.worth[:, 0].double().cpu().numpy()
-        proposed = np.quantile(decision.proposed[:, 0].cpu().numpy(), LEVELS, axis=0)
-        bands, acting, unsure = np.quantile(worth, LEVELS)[:, None], worth.mean(keepdims=True), float(worth.std())
-    return Moment(step, ret, seen, chosen, bands, acting, unsure, proposed)
+    choice, q = decision.choice.tolist(), decision.q
+    if q is None:
+        return Moment(step, ret, seen, choice, None, None, decision.uncertainty)
+    if isinstance(choice, int):
+        bands = np.quantile(q, LEVELS, axis=0)
+        return Moment(step, ret, seen, choice, bands, decision.q_acting, decision.uncertainty)
+    if decision.proposals is None:
+        return Moment(step, ret, seen, choice, None, None, decision.uncertainty)
+    value, proposed = q.astype(np.float64), np.quantile(decision.proposals, LEVELS, axis=0)
+    return Moment(
+        step, ret, seen, choice, np.quantile(value, LEVELS, axis=0), value.mean(0), float(value.std()), proposed
+    )
 
 
 def picture(env: gym.Env, obs: Any) -> Image.Image | None:

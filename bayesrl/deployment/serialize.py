@@ -21,8 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from bayesrl.posteriors import Posterior
-from bayesrl.rl.agent import Agent
+from bayesrl.posteriors import Posterior, WeightSpace
+from bayesrl.rl.agent import Agent, ValueAgent
 from bayesrl.rl.normalization import Normalizer
 from bayesrl.rl.td import greedy
 from bayesrl.rl.types import EnvSpec
@@ -89,14 +89,12 @@ def decision(agent: Agent, spec: EnvSpec, draws: int = 0, seed: int = 0) -> Gree
     Raises:
         ExportError: an agent that is no function from observations to Q.
     """
-    posterior, normalizer = (getattr(agent, name, None) for name in ("posterior", "normalizer"))
-    if spec.bounds is not None or not (isinstance(posterior, Posterior) and isinstance(normalizer, Normalizer)):
+    if spec.bounds is not None or not isinstance(agent, ValueAgent):
         raise ExportError(
             f"got {type(agent).__name__}, wanted an agent that compares the values of discrete actions, such as "
             "bayes_dqn: only its decision is one function of the observation"
         )
-    mean = getattr(agent, "target", posterior)  # decides in evaluation
-    return Greedy(posterior if draws else mean, normalizer, draws, seed).eval()
+    return Greedy(agent.posterior if draws else agent.target, agent.normalizer, draws, seed).eval()
 
 
 def write(agent: Agent, spec: EnvSpec, path: Path, form: str, draws: int = 0, seed: int = 0) -> Check:
@@ -172,8 +170,8 @@ def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], given: tu
 def blame(model: Greedy, obs: Tensor, form: str) -> tuple[str, Exception] | None:
     """Return which part cannot be exported alone, the normalizer or one function of the network, and why; or None."""
     parts: dict[str, tuple[Callable, Tensor]] = {"the normalizer": (model.normalizer.obs, obs)}
-    network = getattr(model.posterior, "network", None)
-    if network is not None:
+    if isinstance(model.posterior, WeightSpace):
+        network = model.posterior.network
         theta = network.init()
         parts["the network"] = (lambda x: network.one(theta, x), model.normalizer.obs(obs))
     for name, (function, given) in parts.items():

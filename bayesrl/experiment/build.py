@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 from collections.abc import Callable
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
-from torch import nn
 
 from bayesrl.deployment.policy import Policy
 from bayesrl.experiment import config as cfg
@@ -31,6 +31,7 @@ from bayesrl.experiment.objects import LATER, NO_OBJECTS, Objects, is_callable, 
 from bayesrl.experiment.signatures import accepted_arguments
 from bayesrl.posteriors import Posterior
 from bayesrl.rl.agent import Agent
+from bayesrl.rl.experience import Experience
 from bayesrl.rl.types import EnvSpec
 from bayesrl.training.callbacks import Callback, CallbackList
 from bayesrl.training.checkpoint import Checkpoints
@@ -44,7 +45,8 @@ from bayesrl.training.rollout import Rollout
 from bayesrl.training.rules import Intervals, SolveRule, StopRule
 from bayesrl.training.tags import layout
 from bayesrl.training.vector_env import VectorEnvAdapter
-from bayesrl.world_models.imagination import Experience, imaginable
+from bayesrl.world_models.agent import ModelBasedAgent
+from bayesrl.world_models.imagination import imaginable
 
 
 def build(
@@ -79,7 +81,7 @@ def build(
     step = 0 if state is None else state["step"]
     config.capture = captured(config, agent, envs, step, printer(show))
     run_directory.describe(run_dir, config, envs, step)
-    worlds = hasattr(agent, "dynamics")
+    worlds = isinstance(agent, ModelBasedAgent)
     charts = layout(not worlds, worlds or bool(config.get("imagination")))
     pending = bool(state and state["run"].get("pending"))  # the row of that moment is written anew
     logger = Logger(run_dir, step - pending if resuming else None, charts)
@@ -150,14 +152,14 @@ def captured(
     """Compile updates, acting and steps on the device, as wished or where it pays; what `capture` then is."""
     if config.capture is False:
         return False
-    if not hasattr(agent, "capture"):
+    if not agent.can_capture:
         if config.capture == "auto":
             return False
         raise ConfigError([f"got capture=true, wanted an agent that can be captured, not {config.agent['_target_']}"])
     steps = math.inf if config.solve else config.steps - step  # a run until solved has no known length
     wished = {True: (math.inf, math.inf), "update": (math.inf, 0)}
     calls = wished.get(config.capture, (steps * config.replay_ratio, steps / envs.env.num_envs))
-    update, acting = agent.capture(*calls, say=say)
+    update, acting = agent.capture(calls[0], calls[1], say)
     if update and isinstance(envs, DeviceVectorEnvAdapter):
         envs.capture()
     return acting or ("update" if update else False)
@@ -174,14 +176,15 @@ def build_agent(
     """
     target = objects.get("agent", config.agent["_target_"])
     if "agent" in objects and not is_callable(target):
-        return target.to(device) if isinstance(target, nn.Module) else target  # type: ignore[return-value]
+        return _agent(target).to(device)
     parts: dict[str, Any] = {"spec": spec}
     if "posterior" in accepted_arguments(target, {"posterior": None}):
         with building("agent"):
             # Of Q-functions, unless the agent says what its posterior is over.
-            kind = get_object(target) if isinstance(target, str) else target
-            signature = getattr(kind.func if isinstance(kind, partial) else kind, "signature", None)
-            shape, outputs = signature(spec) if signature else (spec.shape, spec.actions)
+            kind: Any = get_object(target) if isinstance(target, str) else target
+            kind = kind.func if isinstance(kind, partial) else kind
+            is_agent = inspect.isclass(kind) and issubclass(kind, Agent)
+            shape, outputs = (kind if is_agent else Agent).signature(spec)
         parts["posterior"] = build_posterior(config, spec, shape, outputs, device, objects=objects)
         if not memory and "agent" not in objects:
             parts["capacity"] = spec.num_envs * (config.agent.get("n_step", 1) + parts["posterior"].history)
@@ -197,7 +200,14 @@ def build_agent(
     with building("agent", config.agent):
         accepted = accepted_arguments(target, parts)
         agent = target(**accepted) if "agent" in objects else instantiate(config.agent, _convert_="all", **accepted)
-        return agent.to(device) if isinstance(agent, nn.Module) else agent  # type: ignore[return-value]
+        return _agent(agent).to(device)
+
+
+def _agent(agent: Any) -> Agent:
+    if not isinstance(agent, Agent):
+        kind = f"{type(agent).__module__}.{type(agent).__qualname__}"
+        raise ConfigError([f"got an agent of {kind}, wanted a class derived from bayesrl.rl.agent.Agent"])
+    return agent
 
 
 def build_posterior(

@@ -34,6 +34,8 @@ KEYS: dict[str, str | None] = {
     "seeds": None,
     "tracking": "target_update",
     "agent.scaling": "agent.normalizer",
+    "planner.kept": "planner.reused",
+    "planner.colour": "planner.color",
     "likelihood.least": "likelihood.min_sigma",
     "likelihood.most": "likelihood.max_sigma",
     "likelihood.inner.least": "likelihood.inner.min_sigma",
@@ -46,7 +48,15 @@ KEYS: dict[str, str | None] = {
     "imagination.network.normalise": "imagination.network.normalize",
 }
 # Names in checkpoints and replay files: a part of a dotted name (`scaling`), or several (`mpc.kept`).
-STATE: dict[str, str] = {"tracker": "monitor", "tracking": "target_update", "scaling": "normalizer"}
+STATE: dict[str, str] = {
+    "held": "index",
+    "mpc.kept": "mpc.elites",
+    "scaling": "normalizer",
+    "seen": "window",
+    "told": "metrics",
+    "tracker": "monitor",
+    "tracking": "target_update",
+}
 
 
 def is_legacy(run_dir: Path) -> bool:

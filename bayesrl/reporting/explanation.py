@@ -21,7 +21,7 @@ from bayesrl.metrics import attribution as ask
 from bayesrl.metrics.attribution import Band, Histogram, Pruning
 from bayesrl.plotting.svg import Curve, bars, curves, heat, histograms
 from bayesrl.posteriors import Learner, WeightSpace
-from bayesrl.rl.agent import Agent
+from bayesrl.rl.agent import Agent, ValueAgent
 from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.td import greedy
 from bayesrl.training.evaluation import evaluate
@@ -224,7 +224,7 @@ def states(replay: ReplayBuffer, count: int, generator: Generator) -> tuple[Tens
     return obs[there][:count], None if mask is None else mask[there][:count]
 
 
-class Pruned:
+class Pruned(Agent):
     """Greedy on the mean weights of which some are 0.
 
     Arguments:
@@ -233,28 +233,31 @@ class Pruned:
         theta: [P].
     """
 
-    def __init__(self, agent: Agent, z: Tensor, theta: Tensor) -> None:
-        self.posterior: WeightSpace = agent.posterior  # type: ignore[attr-defined]
-        self.normalizer, self.see, self.z, self.theta = agent.normalizer, agent.see, z, theta  # type: ignore[attr-defined]
+    def __init__(self, agent: ValueAgent, z: Tensor, theta: Tensor) -> None:
+        super().__init__()
+        assert isinstance(agent.posterior, WeightSpace)  # there is a pruning curve
+        self.posterior, self.normalizer, self.history = agent.posterior, agent.normalizer, agent.history
+        self.z, self.theta = z, theta
 
     @torch.no_grad()
-    def greedy(self, obs: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = self.normalizer.obs(obs)
-        return greedy(
-            ask.mean_weight_output(self.posterior, self.theta, x, ask.prior_function_mean(self.posterior, self.z, x)),
-            mask,
-        )
+    def greedy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.normalizer.obs(x)
+        prior = ask.prior_function_mean(self.posterior, self.z, x)
+        return greedy(ask.mean_weight_output(self.posterior, self.theta, x, prior), mask)
 
 
-def pruned_returns(out: Explanation, agent: Agent, envs: VectorEnvAdapter, episodes: int, seed: int) -> Explanation:
+def pruned_returns(
+    out: Explanation, agent: ValueAgent, envs: VectorEnvAdapter, episodes: int, seed: int
+) -> Explanation:
     """Add the mean return of `episodes` greedy episodes at each pruned share, where there is a pruning curve."""
     if out.pruning is None:
         return out
-    posterior: WeightSpace = agent.posterior  # type: ignore[attr-defined]
+    posterior = agent.posterior
+    assert isinstance(posterior, WeightSpace)  # there is a pruning curve
     z = posterior.index(100 if ask.has_prior_function(posterior) else 1000, Generator(envs.device).manual_seed(seed))
     moments, shares = ask.moments(posterior, z), out.pruning.share.tolist()
     policies = [Pruned(agent, z, ask.pruned(moments, share)) for share in shares]
-    returns = [evaluate(policy, envs, episodes, seed).mean for policy in policies]  # type: ignore[arg-type]
+    returns = [evaluate(policy, envs, episodes, seed).mean for policy in policies]
     return out._replace(returns=torch.tensor(returns))
 
 

@@ -34,13 +34,13 @@ class Exploration(nn.Module):
         """Take in one step of every environment; here nothing."""
 
 
-class Held(Exploration):
-    """Exploration that holds indices z [E k, *] between steps, saved with the agent."""
+class EpisodeIndex(Exploration):
+    """Exploration that keeps indices z [E k, *] until their episodes end, saved with the agent."""
 
     z: Tensor | None = None
 
     def draw(self, posterior: Posterior, start: Tensor, k: int = 1) -> Tensor:
-        """The held indices, k for each environment, fresh where `start` [E] says so."""
+        """Return the indices, k for each environment, drawn anew where `start` [E] marks the begin of an episode."""
         if self.z is None:
             self.z = posterior.index(len(start) * k)
         # On a GPU this waits for `start`; it spares drawing for every environment at every step.
@@ -55,7 +55,7 @@ class Held(Exploration):
         self.z = None if state["z"] is None else state["z"].clone()  # because `draw` writes into it
 
 
-class Thompson(Held):
+class Thompson(EpisodeIndex):
     """One draw an episode, acted on greedily (Thompson, 1933; Osband et al., Deep Exploration, 2019).
 
     Arguments:
@@ -78,7 +78,7 @@ class Thompson(Held):
         return greedy(posterior.likelihood.mean(posterior.paired(z, x)), mask)
 
 
-class OptimisticIndexSampling(Held):
+class OptimisticIndexSampling(EpisodeIndex):
     """k draws an episode, acted on by a quantile of their values (Li et al., HyperAgent, 2024).
 
     Arguments:

@@ -15,14 +15,21 @@ from torch import Tensor
 
 
 def window(obs: Tensor, real: Tensor) -> Tensor:
-    """Observations [B, W, *shape], of which `real` [B, W] are the episode's -> [B, W, 1 + prod(shape)], their dtype."""
+    """Return windows [B, W, 1 + prod(shape)] of the dtype of obs [B, W, *shape]; `real` [B, W] marks the episode's."""
     flag = real.to(obs.dtype)[..., None]
     return torch.cat([flag, flag * obs.flatten(2)], -1)
 
 
-def follow(seen: Tensor | None, obs: Tensor, start: Tensor, W: int) -> Tensor:
-    """The windows [E, W, *] that end in obs [E, *shape], after those one step before; begun anew where `start` [E]."""
-    newest = window(obs[:, None], torch.ones_like(start)[:, None])
-    if seen is None:
-        seen = newest.new_zeros(len(obs), W, newest.shape[-1])
-    return torch.cat([seen[:, 1:] * ~start[:, None, None], newest], 1)
+def append(windows: Tensor | None, obs: Tensor, episode_start: Tensor, W: int) -> Tensor:
+    """Return the windows [E, W, *] that end in obs [E, *shape]: those of the step before, shifted by one.
+
+    Arguments:
+        windows: those of the step before, [E, W, *], or None at first.
+        obs: [E, *shape].
+        episode_start: where a window begins anew, [E] bool.
+        W: observations of a window.
+    """
+    newest = window(obs[:, None], torch.ones_like(episode_start)[:, None])
+    if windows is None:
+        windows = newest.new_zeros(len(obs), W, newest.shape[-1])
+    return torch.cat([windows[:, 1:] * ~episode_start[:, None, None], newest], 1)

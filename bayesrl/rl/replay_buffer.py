@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bayesrl.rl.observation_windows import follow, window
+from bayesrl.rl.observation_windows import append, window
 from bayesrl.rl.types import EnvSpec, Transition
 
 FACTS = ("reward", "terminated", "done", "valid")
@@ -165,7 +165,7 @@ class ReplayBuffer(nn.Module):
         obs, next_obs = flat["obs"][index], flat["next_obs"][last]
         if self.history > 1:
             on = torch.zeros_like(index, dtype=torch.bool)
-            obs, next_obs = self.window(index), follow(self.window(last), next_obs, on, self.history)
+            obs, next_obs = self.window(index), append(self.window(last), next_obs, on, self.history)
         return Sample(
             obs=obs,
             action=action if self.continuous else action[:, 0].long(),

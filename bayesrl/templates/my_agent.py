@@ -22,6 +22,6 @@ class MyAgent(BayesDQN):
         self.quantile = quantile
 
     @torch.no_grad()
-    def greedy(self, obs, mask=None):
-        q = self.target.sample(self.normalizer.obs(obs))  # [draws, B, A]
+    def greedy(self, x, mask=None):
+        q = self.target.sample(self.normalizer.obs(x))  # [draws, B, A]
         return greedy(q.quantile(self.quantile, 0), mask)

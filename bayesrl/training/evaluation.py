@@ -19,13 +19,13 @@ class Recording(NamedTuple):
     """The first evaluation episode of the first environment, at most its first `LONGEST` steps.
 
     Attributes:
-        seen: what the agent was asked with, [T, *].
-        action: what it answered, [T], or [T, A] where continuous.
+        inputs: of the agent's decisions, observations or windows of them, [T, *].
+        action: [T], or [T, A] where continuous.
         reward: [T].
         terminated: whether it ended in the world in these steps, so that the return after each of them is known.
     """
 
-    seen: Tensor
+    inputs: Tensor
     action: Tensor
     reward: Tensor
     terminated: bool
@@ -84,18 +84,18 @@ def evaluate(
     E = envs.env.num_envs
     share = np.full(E, episodes // E) + (np.arange(E) < episodes % E)
     played = np.zeros(E, dtype=np.int64)
-    returns, lengths, seen = [], [], None
+    returns, lengths, state = [], [], None
     steps: list[tuple[Tensor, Tensor, Tensor]] = []
     terminated, going = False, True
     envs.reset(seed=seed)
     while (played < share).any():
-        seen = agent.see(envs.obs, envs.start, seen)
-        action = agent.greedy(seen, envs.mask)
-        made = envs.step(action)
-        if going:
-            steps.append((seen[0], action[0], made.reward[0]))
-            terminated = bool(made.terminated[0])
-            going = not (terminated or made.truncated[0] or len(steps) == LONGEST)
+        inputs = agent.inputs(envs.obs, state, envs.start) if going else None
+        action, state = agent.predict(envs.obs, state, envs.start, envs.mask)
+        transition = envs.step(action)
+        if inputs is not None:
+            steps.append((inputs[0], action[0], transition.reward[0]))
+            terminated = bool(transition.terminated[0])
+            going = not (terminated or transition.truncated[0] or len(steps) == LONGEST)
         for episode in envs.finished:
             if played[episode.env] < share[episode.env]:
                 played[episode.env] += 1
@@ -106,6 +106,6 @@ def evaluate(
             returns.append(float(envs.returns[i]))
             lengths.append(int(envs.lengths[i]))
         tick(len(returns))
-    asked, answered, paid = (torch.stack(part) for part in zip(*steps, strict=True))
-    first = Recording(asked, answered, paid, terminated)
+    asked, action, reward = (torch.stack(part) for part in zip(*steps, strict=True))
+    first = Recording(asked, action, reward, terminated)
     return Evaluation(np.array(returns), np.array(lengths), first)

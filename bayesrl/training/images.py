@@ -17,10 +17,10 @@ from bayesrl.metrics.calibration import quantile_reliability
 from bayesrl.plotting.canvas import BLUE, FAINT, INK, RED
 from bayesrl.plotting.raster import Canvas, Panel, heat
 from bayesrl.posteriors import WeightSpace
-from bayesrl.rl.agent import Agent
+from bayesrl.rl.agent import Agent, ValueAgent
 from bayesrl.rl.td import at
 from bayesrl.training.evaluation import Recording
-from bayesrl.world_models.multi_step import Foreseen
+from bayesrl.world_models.agent import ModelBasedAgent
 
 POINTS = 200  # of an episode that are asked
 NUMBERS = 6  # of an observation that are drawn
@@ -28,9 +28,9 @@ NUMBERS = 6  # of an observation that are drawn
 
 def weights(agent: Agent, generator: Generator) -> dict[str, Tensor]:
     """Means and standard deviations over 20 draws of the weights, [P] by tag; nothing where draws have none."""
-    posterior = getattr(agent, "posterior", None)
-    if not isinstance(posterior, WeightSpace):
+    if not (isinstance(agent, ValueAgent) and isinstance(agent.posterior, WeightSpace)):
         return {}
+    posterior = agent.posterior
     mean, std = moments(posterior, posterior.index(20, generator))
     return {"posterior/weight_mean": mean, "posterior/weight_log10_std": std[std > 0].log10()}
 
@@ -59,7 +59,7 @@ def episode(agent: Agent, recording: Recording, discount: float, generator: Gene
     Nothing for agents without values.
     """
     steps = torch.arange(0, len(recording.reward), -(-len(recording.reward) // POINTS))
-    forecast = agent.forecast(recording.seen[steps], generator)
+    forecast = agent.forecast(recording.inputs[steps], generator)
     if forecast is None or recording.action.dim() > 1:
         return {}
     q = at(forecast.q, recording.action[steps].expand(len(forecast.q), -1))  # [n, T]
@@ -88,15 +88,15 @@ def episode(agent: Agent, recording: Recording, discount: float, generator: Gene
 
 
 def steps_ahead(agent: Agent) -> dict[str, Image]:
-    """Draw what worlds predicted of the newest episode's last steps, and what happened; nothing without worlds."""
-    foreseen: Foreseen | None = getattr(agent, "foreseen", None)
-    if foreseen is None or not foreseen.band.isfinite().all():
+    """Draw the newest episode's last steps as the worlds predicted them, and as they were; nothing without worlds."""
+    forecasts = agent.forecasts if isinstance(agent, ModelBasedAgent) else None
+    if forecasts is None or not forecasts.band.isfinite().all():
         return {}
-    shown = [*range(min(foreseen.happened.shape[1] - 1, NUMBERS)), foreseen.happened.shape[1] - 1]
-    canvas, steps = Canvas(720, 90 + 130 * len(shown)), range(1, len(foreseen.happened) + 1)
+    shown = [*range(min(forecasts.observed.shape[1] - 1, NUMBERS)), forecasts.observed.shape[1] - 1]
+    canvas, steps = Canvas(720, 90 + 130 * len(shown)), range(1, len(forecasts.observed) + 1)
     for row, k in enumerate(shown):
-        low, middle, high = foreseen.band[:, :, k].T.tolist()
-        happened = foreseen.happened[:, k].tolist()
+        low, middle, high = forecasts.band[:, :, k].T.tolist()
+        happened = forecasts.observed[:, k].tolist()
         every = [*low, *high, *happened]
         title = "reward" if row == len(shown) - 1 else f"number {k} of the observation"
         box, across = (70, 40 + 130 * row, 700, 130 + 130 * row), "steps ahead" if row == len(shown) - 1 else ""
@@ -121,7 +121,7 @@ def maps(agent: Agent, space: Space, generator: Generator) -> dict[str, Image]:
     note = f"among the last {min(replay.rows, replay.T) * replay.E:,} transitions"
     out["exploration/visits"] = heat("visits of each cell", visits.cpu().numpy(), note)
     every = torch.arange(cells, device=seen.device)[:, None]
-    if getattr(agent, "history", 1) == 1 and (forecast := agent.forecast(every, generator)) is not None:
+    if agent.history == 1 and (forecast := agent.forecast(every, generator)) is not None:
         best = forecast.q.mean(0).argmax(-1)
         std = at(forecast.q, best.expand(len(forecast.q), -1)).std(0, correction=0).view(space.shape)
         note = "standard deviation over draws at the greedy action, in return units"

@@ -55,14 +55,14 @@ class Monitor:
         """Predict the episodes that begin now, before anything of them is stored; an agent without values is let be."""
         if self.blind:
             return
-        seen = agent.see(envs.obs, envs.start, self.recent[-1] if self.recent else None)
-        self.recent.append(seen)
+        inputs = agent.inputs(envs.obs, self.recent[-1] if self.recent else None, envs.start)
+        self.recent.append(inputs)
         self.steps += 1
         if self.steps < self.idle or not (began := envs.began):
             return
         watched = len(self.asked)
         env = [i for i in began if i < watched and self.steps - self.asked[i] >= self.GAP]
-        forecast = agent.forecast(seen[env], self.generator) if env else None
+        forecast = agent.forecast(inputs[env], self.generator) if env else None
         if forecast is None:
             if env:
                 self.blind = True

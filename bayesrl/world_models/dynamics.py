@@ -115,12 +115,12 @@ class Dynamics(nn.Module):
             action: [B, A], or numbers of discrete ones, [B].
             n: draws.
         """
-        out = self.posterior.predict(self.inputs(obs, self.taken(action)), n)
+        out = self.posterior.predict(self.inputs(obs, self.encode_action(action)), n)
         scale = nn.functional.pad(self.target_scale, (0, 1), value=1.0)
         mean = scale * out.mean + nn.functional.pad(self.target_mean, (0, 1))
         return Prediction(mean, scale.square() * out.epistemic, scale.square() * out.aleatoric)
 
-    def taken(self, action: Tensor) -> Tensor:
+    def encode_action(self, action: Tensor) -> Tensor:
         """Actions as a world takes them, [*, A]: discrete ones, numbers [B] or preferences [*, A], as one-hot."""
         if self.spec.bounds is not None:
             return action
@@ -186,7 +186,7 @@ class Dynamics(nn.Module):
         """
         if self.reward is None:
             return
-        reward = self.reward(sample.obs, self.taken(sample.action), sample.next_obs)
+        reward = self.reward(sample.obs, self.encode_action(sample.action), sample.next_obs)
         if len(broken := (~reward.isfinite() & (sample.weight > 0)).nonzero()):
             i = int(broken[0])
             raise ValueError(
@@ -201,7 +201,7 @@ class Dynamics(nn.Module):
         Else worlds would promise more or less than what was always paid, and plans would go for it.
         """
         weight = sample.weight[:, None] / sample.weight.sum()
-        x = torch.cat([sample.obs, self.taken(sample.action)], -1)
+        x = torch.cat([sample.obs, self.encode_action(sample.action)], -1)
         still = torch.ones_like(self.target_scale)
         still[-1] = 1e-3
         for values, mean, scale, constant in (
@@ -220,7 +220,7 @@ class Dynamics(nn.Module):
         y = (changes(sample) - self.target_mean) / self.target_scale
         y = y.expand(len(z), *y.shape) + shift[..., None]
         flag = (sample.discount == 0).to(y.dtype).expand(len(z), -1)[..., None]
-        x = self.inputs(sample.obs, self.taken(sample.action))
+        x = self.inputs(sample.obs, self.encode_action(sample.action))
         return Batch(x, None, torch.cat([y, flag], -1), weight * sample.weight, sample.size)
 
     # --- scores --------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ class Worlds:
             noise: standard normal numbers that fit [n, B, K], for the aleatoric part; without it, what is expected.
         """
         d, likelihood = self.dynamics, self.dynamics.posterior.likelihood
-        action = d.taken(action)
+        action = d.encode_action(action)
         out = self.function(d.inputs(obs, action))
         y, flag = likelihood.mean(out).split([len(d.target_mean), 1], -1)
         if noise is not None:

@@ -13,37 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bayesrl.posteriors import Learner, Posterior
+from bayesrl.rl.experience import Experience, Policy
 from bayesrl.rl.replay_buffer import ReplayBuffer, Sample
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.world_models.dynamics import Dynamics, signature
-
-Policy = Callable[[Tensor], Tensor]
-
-
-class Experience(nn.Module):
-    """Where an agent's batches come from: the replay alone."""
-
-    def tags(self, posterior: Posterior, n: int) -> Tensor:
-        """Return what the replay stores with each of n new transitions, [n, K]."""
-        return posterior.tags(n)
-
-    def renew(self, replay: ReplayBuffer, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
-        """Whatever is due before an update; returns 0-d tensors for the log.
-
-        `follow` of n is a policy for n branches, a draw each: observations [n, D] to actions.
-        """
-        return {}
-
-    def index(self, replay: ReplayBuffer, batch_size: int) -> Tensor:
-        """Random places of a batch, [B] int64, from torch's global generator."""
-        return replay.index(batch_size)
-
-    def gather(self, replay: ReplayBuffer, index: Tensor) -> Sample:
-        """The batch that `index` [B] names: a pure tensor function of constant shapes."""
-        return replay.gather(index)
 
 
 class Imagination(Experience):
@@ -111,7 +87,7 @@ class Imagination(Experience):
         self.memory = ReplayBuffer(spec._replace(num_envs=branches), tags, capacity, n_step, discount, device)
         self.share, self.horizon, self.branches, self.every = share, horizon, branches, every
         self.updates, self.batch_size = updates, batch_size
-        self.told: dict[str, Tensor] = {}
+        self.metrics: dict[str, Tensor] = {}
         self.register_buffer(
             "fitted", torch.zeros((), dtype=torch.int64, device=device)
         )  # rows of the replay at the last fit
@@ -120,24 +96,24 @@ class Imagination(Experience):
         """Return the tags of the agent's posterior and of the world's, side by side."""
         return torch.cat([p.tags(n).to(self.fitted.device) for p in (posterior, self.dynamics.posterior)], 1)
 
-    def renew(self, replay: ReplayBuffer, posterior: Posterior, follow: Callable[[int], Policy]) -> dict[str, Tensor]:
+    def renew(self, replay: ReplayBuffer, posterior: Posterior, policy: Callable[[int], Policy]) -> dict[str, Tensor]:
         """Where it is due, score what is new, fit to everything and imagine; returns the newest scores."""
         since = int(self.fitted)
         if since and replay.rows - since < self.every:
-            return self.told
+            return self.metrics
         steps = Steps(replay, self.width, self.dynamics.posterior.tags(1).dtype)
         if since:
             rows = torch.arange(max(since, replay.rows - replay.T), replay.rows, device=self.fitted.device) % replay.T
             new = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
             sample = steps.gather(new)
             if sample.weight.any():  # and not a reset alone
-                self.told = {f"model/{name}": value for name, value in self.dynamics.score(sample).items()}
+                self.metrics = {f"model/{name}": value for name, value in self.dynamics.score(sample).items()}
         self.dynamics.fit(steps, self.updates, self.batch_size)
         self.fitted.fill_(replay.rows)
-        self.imagine(replay, posterior, follow(self.branches))
+        self.imagine(replay, posterior, policy(self.branches))
         while len(self.memory) == 0:  # targets of more steps than a branch has
-            self.imagine(replay, posterior, follow(self.branches))
-        return self.told
+            self.imagine(replay, posterior, policy(self.branches))
+        return self.metrics
 
     @torch.no_grad()
     def imagine(self, replay: ReplayBuffer, posterior: Posterior, policy: Policy) -> None:
@@ -148,7 +124,7 @@ class Imagination(Experience):
         for t in range(self.horizon):
             action = policy(obs)
             noise = torch.randn(n, 1, len(dynamics.target_mean), device=obs.device)
-            made = worlds.step(obs[:, None], dynamics.taken(action)[:, None], noise)
+            made = worlds.step(obs[:, None], dynamics.encode_action(action)[:, None], noise)
             after, reward, ends = made.next_obs[:, 0], made.reward[:, 0], made.terminated[:, 0]
             valid = after.isfinite().all(1) & reward.isfinite() & ends.isfinite()
             terminated = valid & (torch.rand_like(ends) < ends)
@@ -175,11 +151,11 @@ class Imagination(Experience):
         return happened._replace(**joined)  # without masks, and of the replay's size
 
     def get_extra_state(self) -> dict:
-        return {"rows": self.memory.rows, "columns": self.memory.rows_since(0), "told": self.told}
+        return {"rows": self.memory.rows, "columns": self.memory.rows_since(0), "metrics": self.metrics}
 
     def set_extra_state(self, state: dict) -> None:
         self.memory.restore(state["columns"], state["rows"])
-        self.told = state["told"]
+        self.metrics = state["metrics"]
 
 
 class Steps(ReplayBuffer):

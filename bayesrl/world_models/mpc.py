@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,6 +22,22 @@ from bayesrl.world_models.propagation import Rollouts, TSinf, rollout
 STRETCH = 10  # steps of a rollout in one graph: compiling takes as long as these, whatever the horizon
 
 
+class PlanState(NamedTuple):
+    """A plan, and from where the next search goes on.
+
+    Attributes:
+        action: its first action, [E, A].
+        mean: of the sequences to try next, [E, H, A].
+        elites: good sequences to try again, [E, k, H, A].
+        step: of the episode, [E] int64.
+    """
+
+    action: Tensor
+    mean: Tensor
+    elites: Tensor
+    step: Tensor
+
+
 class MPC(nn.Module):
     """Plans, and acts on the first step of each plan.
 
@@ -32,7 +49,7 @@ class MPC(nn.Module):
     """
 
     mean: Tensor
-    kept: Tensor
+    elites: Tensor
     broken: Tensor
 
     def __init__(self, spec: EnvSpec, dynamics: Dynamics, planner: Planner, propagation: TSinf) -> None:
@@ -40,50 +57,57 @@ class MPC(nn.Module):
         self.dynamics, self.planner, self.propagation, self.actions = dynamics, planner, propagation, spec.actions
         plan = planner.begin(spec.num_envs, spec.actions + propagation.controls(spec.shape[0]), dynamics.mean)
         self.register_buffer("mean", plan.mean)
-        self.register_buffer("kept", plan.kept)
+        self.register_buffer("elites", plan.elites)
         self.register_buffer("broken", torch.zeros((), device=plan.mean.device))
         self.compiled: dict[tuple, Callable] | None = None
         self.calls = math.inf
         self.say: Callable[[str], None] = print
 
     @torch.no_grad()
-    def act(self, z: Tensor, obs: Tensor, start: Tensor, noisy: bool) -> Tensor:
-        """The first actions of new plans, [E, A], in worlds z [E S, *] from obs [E, D].
+    def act(self, z: Tensor, obs: Tensor, episode_start: Tensor, noisy: bool) -> Tensor:
+        """Return the first actions of new plans, [E, A], in worlds z [E S, *] from obs [E, D].
 
         Arguments:
-            start: marks episodes that begin here, [E] bool.
+            episode_start: where an episode begins, [E] bool.
             noisy: whether particles feel the aleatoric part.
         """
-        before = self.planner.begin(len(obs), self.mean.shape[-1], obs)._replace(mean=self.mean, kept=self.kept)
-        plan = self.search(self.propagation, z, obs, self.planner.later(before, start), noisy)
+        before = self.planner.begin(len(obs), self.mean.shape[-1], obs)._replace(mean=self.mean, elites=self.elites)
+        plan = self.search(self.propagation, z, obs, self.planner.later(before, episode_start), noisy)
         self.mean.copy_(plan.mean)
-        self.kept.copy_(plan.kept)
+        self.elites.copy_(plan.elites)
         self.broken += plan.broken.sum()
         return plan.best[:, 0, : self.actions]
 
     @torch.no_grad()
-    def follow(self, propagation: TSinf, z: Tensor, obs: Tensor, start: Tensor, before: Tensor | None) -> Tensor:
-        """A greedy plan at obs [E, D] and what to remember of it, in rows [E, *]: obs, first actions, step, mean, kept.
+    def plan(
+        self,
+        propagation: TSinf,
+        z: Tensor,
+        obs: Tensor,
+        episode_start: Tensor,
+        state: PlanState | None = None,
+        noisy: bool = True,
+        generator: Generator | None = None,
+    ) -> PlanState:
+        """Return a plan that is judged in given worlds, beside those that `act` remembers.
 
-        Judged in worlds z [E S, *] by `propagation`, which is given their noise. Goes on from what this gave `before`,
-        a step ago, but where an episode starts, [E] bool. Has random numbers of its own, others at every step of an
-        episode.
+        Arguments:
+            propagation: of particles through worlds.
+            z: indices of the worlds, [E S, *].
+            obs: [E, D].
+            episode_start: where a search begins anew, [E] bool.
+            state: the plan of the step before, from which the search goes on; None at first.
+            noisy: whether particles feel the aleatoric part.
+            generator: of the search's random numbers; by default one whose seed is the step of the episode.
         """
         E, planner, A = len(obs), self.planner, self.actions + propagation.controls(obs.shape[1])
-        plan, step = planner.begin(E, A, obs), obs.new_zeros(E, 1)
-        if before is not None:
-            sizes = [A, 1, plan.mean[0].numel(), plan.kept[0].numel()]
-            _, step, mean, kept = before[:, obs.shape[1] :].split(sizes, 1)
-            plan = plan._replace(mean=mean.view_as(plan.mean), kept=kept.view_as(plan.kept))
-            plan, step = planner.later(plan, start), (step + 1) * ~start[:, None]
-        generator = Generator(obs.device).manual_seed(int(step.max()))
-        plan = self.search(propagation, z, obs, plan, True, generator)
-        return torch.cat([obs, plan.best[:, 0], step, plan.mean.flatten(1), plan.kept.flatten(1)], 1)
-
-    def first(self, rows: Tensor) -> Tensor:
-        """The first actions, [E, A], of what `follow` gave, [E, *]."""
-        D = len(self.dynamics.target_mean) - 1
-        return rows[:, D : D + self.actions]
+        plan, step = planner.begin(E, A, obs), torch.zeros(E, dtype=torch.int64, device=obs.device)
+        if state is not None:
+            plan = planner.later(plan._replace(mean=state.mean, elites=state.elites), episode_start)
+            step = (state.step + 1) * ~episode_start
+        generator = generator or Generator(obs.device).manual_seed(int(step.max()))
+        plan = self.search(propagation, z, obs, plan, noisy, generator)
+        return PlanState(plan.best[:, 0, : self.actions], plan.mean, plan.elites, step)
 
     def search(
         self,
@@ -94,7 +118,7 @@ class MPC(nn.Module):
         noisy: bool,
         generator: Generator | None = None,
     ) -> Plan:
-        """A plan improved: z [E S, *], obs [E, D]."""
+        """Return a plan improved in worlds z [E S, *] from obs [E, D]."""
         E, S, H, A = len(obs), len(z) // len(obs), self.planner.horizon, plan.mean.shape[-1]
         shift = torch.randint(S, (H, E), generator=generator, device=obs.device)
         noise = torch.randn(H, E, S, obs.shape[1] + 1, generator=generator, device=obs.device) if noisy else None
@@ -109,7 +133,7 @@ class MPC(nn.Module):
     def returns(
         self, propagation: TSinf, z: Tensor, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
     ) -> Tensor:
-        """`propagation.returns` in worlds z [E S, *], by one stretch of the horizon after the other."""
+        """Return `propagation.returns` in worlds z [E S, *], by one stretch of the horizon after the other."""
         H, n = actions.shape[2], self.stretches
         at = Rollouts.begin(obs, propagation.particles(len(z) // len(obs)), actions.shape[1])
         for t in (slice(H * k // n, H * (k + 1) // n) for k in range(n)):
@@ -119,17 +143,17 @@ class MPC(nn.Module):
 
     @property
     def stretches(self) -> int:
-        """Return the number of stretches of a horizon, which are as equal as can be."""
+        """The number of stretches of the horizon, as equal as can be."""
         return math.ceil(self.planner.horizon / STRETCH)
 
     def stretch(self, propagation: TSinf, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        """Some steps of all rollouts: parts of `Rollouts`, actions, shift and any noise, to parts; a pure function."""
+        """Make some steps of all rollouts, a pure function of parts of `Rollouts`, actions, shift and any noise."""
         *at, actions, shift = given[:5]
         noise = given[5] if len(given) > 5 else None
         return tuple(rollout(self.dynamics.worlds(z), propagation, Rollouts(*at), actions, noise, shift))
 
     def move(self, propagation: TSinf, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """`stretch`, compiled where that is wished, anew for every propagation and for all other shapes."""
+        """Call `stretch`, compiled if `capture` was called: anew for every propagation and for all other shapes."""
         stretch = partial(self.stretch, propagation)
         if self.compiled is None:
             return stretch(*given)
@@ -139,7 +163,7 @@ class MPC(nn.Module):
         return self.compiled[key](*given)
 
     def capture(self, z: Tensor, noisy: bool, acts: float, say: Callable[[str], None]) -> bool:
-        """Compile rollouts, if so many actions in worlds z [E S, *] save more time than that takes; whether it did."""
+        """Compile rollouts if so many actions in worlds z [E S, *] save more than that takes; return whether it did."""
         self.compiled, self.calls, self.say = {}, acts * self.planner.iterations * self.stretches, say
         obs = self.mean.new_zeros(len(self.mean), len(self.dynamics.target_mean) - 1)
         with preserve_state(self), torch.random.fork_rng():

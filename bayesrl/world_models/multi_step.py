@@ -1,7 +1,7 @@
-"""Prequential scores: how well was predicted what nothing has been learned from yet?
+"""Prequential scores: predictions several steps ahead, against episodes that nothing has been learned from yet.
 
 (Dawid, Present Position and Potential Developments: Statistical Theory, the Prequential Approach, 1984.) Shapes: n
-draws or worlds, B transitions or pieces of episodes, D numbers of an observation, A of an action, K targets, H steps.
+draws or worlds, B transitions or segments of episodes, D numbers of an observation, A of an action, K targets, H steps.
 """
 
 from __future__ import annotations
@@ -16,29 +16,23 @@ from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.world_models.dynamics import Dynamics, Worlds
 
 
-class Foreseen(NamedTuple):
-    """A piece of an episode, step by step, and what worlds had predicted of it from its first observation on.
+class MultiStepForecast(NamedTuple):
+    """A segment of an episode, step by step, beside what worlds had predicted from its first observation on.
 
     Attributes:
         band: 5, 50 and 95 % quantiles over worlds, with their noise, of an observation and the reward, [H, 3, D + 1].
-        happened: [H, D + 1].
+        observed: what happened, [H, D + 1].
     """
 
     band: Tensor
-    happened: Tensor
+    observed: Tensor
 
 
 @torch.no_grad()
-def ahead(
+def score_steps(
     worlds: Worlds, obs: Tensor, actions: Tensor, next_obs: Tensor, reward: Tensor, generator: Generator
-) -> tuple[dict[str, Tensor], Foreseen]:
-    """Predictions H steps ahead under the actions that were taken, against what happened.
-
-    Returns 0-d tensors by name, and the whole way from the last of the B starts.
-
-    rmse: of the mean observation after H steps, in units of the standard deviation of what happened. coverage_90: share
-    of its numbers inside the worlds' 5-95 % band. return, return_p05, return_p95, return_happened: sum of the H rewards
-    from the last of the B starts on, its band and what it was.
+) -> tuple[dict[str, Tensor], MultiStepForecast]:
+    """Score predictions H steps ahead under the actions that were taken.
 
     Arguments:
         worlds: n of them, each with aleatoric noise.
@@ -46,37 +40,47 @@ def ahead(
         actions: [H, B, A].
         next_obs, reward: what happened, [H, B, D] and [H, B].
         generator: of the noise.
+
+    Returns:
+        0-d tensors by name, and all steps from the last of the B starts. rmse: of the mean observation after H steps,
+        in units of the standard deviation of what happened. coverage_90: share of its numbers inside the worlds' 5-95 %
+        band. return, return_p05, return_p95, return_happened: the sum of the H rewards from the last start on, its
+        band, and what it was.
     """
     n, B = worlds.count, len(obs)
-    x, total, way = obs.expand(n, *obs.shape), obs.new_zeros(n, B), []
+    x, total, path = obs.expand(n, *obs.shape), obs.new_zeros(n, B), []
     for action in actions:
         noise = torch.randn(n, B, obs.shape[1] + 1, generator=generator, device=obs.device)
-        made = worlds.step(x, action.expand(n, *action.shape), noise)
-        x, total = made.next_obs, total + made.reward
-        way.append(torch.cat([x[:, -1], made.reward[:, -1:]], -1))
+        step = worlds.step(x, action.expand(n, *action.shape), noise)
+        x, total = step.next_obs, total + step.reward
+        path.append(torch.cat([x[:, -1], step.reward[:, -1:]], -1))
     levels = torch.tensor([0.05, 0.95], device=obs.device)
     band, returns = x.quantile(levels, 0), total[:, -1].quantile(levels)
-    happened = next_obs[-1]
-    spread = happened.std(0, correction=0) if B > 1 else torch.ones_like(happened[0])
-    error = (x.mean(0) - happened) / torch.where(spread > 1e-6, spread, 1.0)
-    foreseen = torch.stack(way, 1).quantile(torch.tensor([0.05, 0.5, 0.95], device=obs.device), 0).transpose(0, 1)
-    told = {
+    observed = next_obs[-1]
+    std = observed.std(0, correction=0) if B > 1 else torch.ones_like(observed[0])
+    error = (x.mean(0) - observed) / torch.where(std > 1e-6, std, 1.0)
+    bands = torch.stack(path, 1).quantile(torch.tensor([0.05, 0.5, 0.95], device=obs.device), 0).transpose(0, 1)
+    metrics = {
         "rmse": error.square().mean().sqrt(),
-        "coverage_90": coverage(band, happened),
+        "coverage_90": coverage(band, observed),
         "return": total[:, -1].mean(),
         "return_p05": returns[0],
         "return_p95": returns[1],
         "return_happened": reward[:, -1].sum(),
     }
-    return told, Foreseen(foreseen, torch.cat([next_obs[:, -1], reward[:, -1:]], -1))
+    return metrics, MultiStepForecast(bands, torch.cat([next_obs[:, -1], reward[:, -1:]], -1))
 
 
-def pieces(replay: ReplayBuffer, since: int, H: int, most: int = 32) -> tuple[Tensor, ...] | None:
-    """Obs, action, next obs and reward of pieces of episodes, each [H, B, *]; None where no episode has H steps.
+def segments(replay: ReplayBuffer, since: int, H: int, limit: int = 32) -> tuple[Tensor, ...] | None:
+    """Return obs, action, next obs and reward of segments of episodes, each [H, B, *].
+
+    None where no episode has H steps.
 
     Arguments:
+        replay: the memory.
         since: row of the memory to begin at.
-        most: of the first environment's pieces, evenly over what there is.
+        H: steps of a segment.
+        limit: of the first environment's segments, evenly over what there is.
     """
     rows = torch.arange(since, replay.rows, device=replay.size.device) % replay.T
     if len(rows) < H:
@@ -85,25 +89,25 @@ def pieces(replay: ReplayBuffer, since: int, H: int, most: int = 32) -> tuple[Te
     whole = (valid.all(1) & ~done[:, :-1].any(1)).nonzero()[:, 0]
     if not len(whole):
         return None
-    start = whole[torch.linspace(0, len(whole) - 1, min(most, len(whole)), device=rows.device).long()]
+    start = whole[torch.linspace(0, len(whole) - 1, min(limit, len(whole)), device=rows.device).long()]
     steps = start + torch.arange(H, device=rows.device)[:, None]
     return tuple(replay.columns[name][rows, 0][steps] for name in ("obs", "action", "next_obs", "reward"))
 
 
 @torch.no_grad()
-def predicted(
+def score_replay(
     dynamics: Dynamics, replay: ReplayBuffer, since: int, H: int = 10, n: int = 50
-) -> tuple[dict[str, Tensor], Foreseen | None]:
-    """Predictions H steps ahead, in n worlds, of what was stored from row `since` on, as `ahead` tells.
+) -> tuple[dict[str, Tensor], MultiStepForecast | None]:
+    """Score predictions H steps ahead, in n worlds, of what was stored from row `since` on, as `score_steps` does.
 
-    {} and None where no episode has H steps there.
+    Returns {} and None where no episode has H steps there.
     """
-    seen = pieces(replay, since, H)
-    if seen is None:
+    parts = segments(replay, since, H)
+    if parts is None:
         return {}, None
-    obs, action, next_obs, reward = seen
+    obs, action, next_obs, reward = parts
     if dynamics.spec.bounds is None:
-        action = dynamics.taken(action.flatten()).unflatten(0, reward.shape)
+        action = dynamics.encode_action(action.flatten()).unflatten(0, reward.shape)
     generator = Generator(device=obs.device).manual_seed(0)
     worlds = dynamics.worlds(dynamics.posterior.index(n, generator))
-    return ahead(worlds, obs[0], action, next_obs, reward, generator)
+    return score_steps(worlds, obs[0], action, next_obs, reward, generator)

@@ -2,7 +2,7 @@
 
 A planner improves a plan by scores of candidates that it makes of given noise: pure functions of tensors, so that a
 search can be captured as a graph. Shapes: E environments, C candidates, H horizon, A numbers at each step, k sequences
-that are kept.
+that are elites.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Plan(NamedTuple):
 
     Attributes:
         mean, std: of the sequences to try next, [E, H, A].
-        kept: good sequences to try again, [E, k, H, A].
+        elites: good sequences to try again, [E, k, H, A].
         best: the sequence to act on, [E, H, A].
         broken: candidates whose rollouts were not finite, [E].
     """
 
     mean: Tensor
     std: Tensor
-    kept: Tensor
+    elites: Tensor
     best: Tensor
     broken: Tensor
 
@@ -41,13 +41,13 @@ class Planner:
         candidates: C, scored at each iteration.
         iterations: of improvement for each action.
         std: standard deviation of the first candidates.
-        colour: of the noise over time, 0 white, 1 pink, 2 red: greater is smoother.
-        kept: k, how many sequences are tried again.
+        color: of the noise over time, 0 white, 1 pink, 2 red: greater is smoother.
+        reused: k, how many sequences are tried again.
     """
 
-    kept = 0
+    reused = 0
     std = 0.5
-    colour = 0.0
+    color = 0.0
 
     def __init__(self, horizon: int, candidates: int, iterations: int) -> None:
         for name, value in {"horizon": horizon, "candidates": candidates, "iterations": iterations}.items():
@@ -58,14 +58,14 @@ class Planner:
     def begin(self, E: int, A: int, like: Tensor) -> Plan:
         """A plan that knows nothing."""
         zeros = like.new_zeros(E, self.horizon, A)
-        kept = like.new_zeros(E, self.kept, self.horizon, A)
-        return Plan(zeros, zeros + self.std, kept, zeros, like.new_zeros(E))
+        elites = like.new_zeros(E, self.reused, self.horizon, A)
+        return Plan(zeros, zeros + self.std, elites, zeros, like.new_zeros(E))
 
     def noise(self, E: int, A: int, like: Tensor, generator: Generator | None = None) -> Tensor:
-        """Standard normal numbers for one action of E environments, coloured over time, [iterations, E, C, H, A]."""
+        """Standard normal numbers for one action of E environments, colored over time, [iterations, E, C, H, A]."""
         shape = (self.iterations, E, self.candidates, A, self.horizon)
         white = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-        return (white @ colours(self.horizon, self.colour).to(like) if self.colour else white).mT
+        return (white @ color_filter(self.horizon, self.color).to(like) if self.color else white).mT
 
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
         """One iteration with noise [E, C, H, A]."""
@@ -75,8 +75,8 @@ class Planner:
         """The plan one step later, from which the next search begins; forgotten where an episode starts, [E] bool."""
         fresh = self.begin(len(plan.mean), plan.mean.shape[-1], plan.mean)
         going = ~start[:, None, None]
-        mean, kept = (torch.cat([s[..., 1:, :], s[..., -1:, :]], -2) for s in (plan.mean, plan.kept))
-        return fresh._replace(mean=mean * going, kept=kept * going[:, None])
+        mean, elites = (torch.cat([s[..., 1:, :], s[..., -1:, :]], -2) for s in (plan.mean, plan.elites))
+        return fresh._replace(mean=mean * going, elites=elites * going[:, None])
 
 
 class RandomShooting(Planner):
@@ -122,11 +122,11 @@ class CEM(Planner):
         x = (plan.mean[:, None] + plan.std[:, None] * noise).clamp(-1, 1)
         value = score(x)
         mean, std = refit(plan, top(x, value, self.elites), self.momentum)
-        return Plan(mean, std, plan.kept, mean, plan.broken + broken(value))
+        return Plan(mean, std, plan.elites, mean, plan.broken + broken(value))
 
 
 class ImprovedCEM(Planner):
-    """CEM with coloured noise that tries its last elites again, shifted to the next step too; acts on the best one.
+    """CEM with colored noise that tries its last elites again, shifted to the next step too; acts on the best one.
 
     (Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning, 2020; with a constant number of
     candidates.)
@@ -134,8 +134,8 @@ class ImprovedCEM(Planner):
     Arguments:
         horizon, candidates, iterations: of the search.
         elites: how many of the best the normal is fitted to.
-        kept: how many of them are tried again.
-        colour: exponent of the noise's power spectrum.
+        reused: how many of them are tried again.
+        color: exponent of the noise's power spectrum.
         momentum: what the normal keeps of itself at each iteration.
         std: of the first candidates.
     """
@@ -146,23 +146,23 @@ class ImprovedCEM(Planner):
         candidates: int = 100,
         iterations: int = 5,
         elites: int = 10,
-        kept: int = 3,
-        colour: float = 2.0,
+        reused: int = 3,
+        color: float = 2.0,
         momentum: float = 0.1,
         std: float = 0.5,
     ) -> None:
         super().__init__(horizon, candidates, iterations)
         check_share(elites=elites, candidates=candidates)
-        check_share(kept=kept, elites=elites)
-        self.elites, self.kept, self.momentum, self.std, self.colour = elites, kept, momentum, std, colour
+        check_share(reused=reused, elites=elites)
+        self.elites, self.reused, self.momentum, self.std, self.color = elites, reused, momentum, std, color
 
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
-        x = (plan.mean[:, None] + plan.std[:, None] * noise[:, self.kept + 1 :]).clamp(-1, 1)
-        x = torch.cat([plan.kept, plan.mean[:, None], x], 1)
+        x = (plan.mean[:, None] + plan.std[:, None] * noise[:, self.reused + 1 :]).clamp(-1, 1)
+        x = torch.cat([plan.elites, plan.mean[:, None], x], 1)
         value = score(x)
         elites = top(x, value, self.elites)
         mean, std = refit(plan, elites, self.momentum)
-        return Plan(mean, std, elites[:, : self.kept], elites[:, 0], plan.broken + broken(value))
+        return Plan(mean, std, elites[:, : self.reused], elites[:, 0], plan.broken + broken(value))
 
 
 class MPPI(Planner):
@@ -174,7 +174,7 @@ class MPPI(Planner):
     Arguments:
         horizon, candidates, iterations: of the search.
         temperature: of the weights; 0.1 lets a few of the best decide.
-        colour: exponent of the noise's power spectrum.
+        color: exponent of the noise's power spectrum.
         std: of all candidates.
     """
 
@@ -184,13 +184,13 @@ class MPPI(Planner):
         candidates: int = 100,
         iterations: int = 5,
         temperature: float = 0.2,
-        colour: float = 1.0,
+        color: float = 1.0,
         std: float = 0.5,
     ) -> None:
         super().__init__(horizon, candidates, iterations)
         if not temperature > 0:
             raise ValueError(f"got temperature={temperature}, wanted a positive one")
-        self.temperature, self.colour, self.std = temperature, colour, std
+        self.temperature, self.color, self.std = temperature, color, std
 
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
         x = (plan.mean[:, None] + plan.std[:, None] * noise).clamp(-1, 1)
@@ -201,7 +201,7 @@ class MPPI(Planner):
         spread = (finite * (shown - center).square()).mean(1, True).sqrt().clamp(min=1e-8)
         weight = torch.where(finite, (value - value.amax(1, True)) / (self.temperature * spread), -1e9).softmax(1)
         mean = (weight[..., None, None] * x).sum(1)
-        return Plan(mean, plan.std, plan.kept, mean, plan.broken + broken(value))
+        return Plan(mean, plan.std, plan.elites, mean, plan.broken + broken(value))
 
 
 def top(x: Tensor, value: Tensor, k: int) -> Tensor:
@@ -224,11 +224,11 @@ def broken(value: Tensor) -> Tensor:
     return (value == -torch.inf).sum(1).to(value.dtype)
 
 
-def colours(H: int, colour: float) -> Tensor:
-    """A matrix [H, H] that turns white noise over time (on its left) into noise of spectrum 1/f^colour, variance 1."""
+def color_filter(H: int, color: float) -> Tensor:
+    """A matrix [H, H] that turns white noise over time (on its left) into noise of spectrum 1/f^color, variance 1."""
     frequency = torch.fft.rfftfreq(H, dtype=torch.float64)
     frequency[0] = 1 / H
-    matrix = torch.fft.irfft(torch.fft.rfft(torch.eye(H, dtype=torch.float64)) * frequency ** (-colour / 2), n=H)
+    matrix = torch.fft.irfft(torch.fft.rfft(torch.eye(H, dtype=torch.float64)) * frequency ** (-color / 2), n=H)
     return matrix / matrix.norm(dim=0)
 
 

@@ -60,20 +60,20 @@ def test_it_knows_no_posterior_by_name(posterior):
 def test_a_draw_judges_its_own_policys_action_as_it_forecasts():
     agent, obs = played(made(draws=3)), torch.randn(5, 3)
     q = agent.forecast(obs, torch.Generator()).q[..., 0]
-    proposed, _ = agent.judge(obs, torch.zeros(5, 2))
+    proposed, _ = agent.evaluate_actions(obs, torch.zeros(5, 2))
     assert proposed.shape == (3, 5, 2)
     for k, own in enumerate(proposed):
-        torch.testing.assert_close(agent.judge(obs, own)[1][k], q[k])
+        torch.testing.assert_close(agent.evaluate_actions(obs, own)[1][k], q[k])
 
 
 def test_an_environment_follows_one_policy_until_its_episode_ends():
     agent = played(made(noise=0.0))
     obs, start = torch.randn(4, 3), torch.ones(4, dtype=torch.bool)
     agent.act(obs, start)
-    held = agent.held.clone()
+    held = agent.index.clone()
     first = agent.act(obs, ~start)
     for _ in range(5):
-        assert torch.equal(agent.act(obs, ~start), first) and torch.equal(agent.held, held)
+        assert torch.equal(agent.act(obs, ~start), first) and torch.equal(agent.index, held)
     torch.testing.assert_close(first, agent.actors(agent.normalizer.obs(obs))[held, torch.arange(4)])
     drawn = {tuple(agent.act(obs, start).flatten().tolist()) for _ in range(20)}
     assert len(drawn) > 5

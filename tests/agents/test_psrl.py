@@ -36,7 +36,7 @@ def agent(kind: type = PSRL, spec: EnvSpec = SPEC, planner=None, updates: int = 
 
 def greedily(made: PSRL, obs: list[list[float]]) -> torch.Tensor:
     """What is done at the start of episodes."""
-    return made.greedy(made.see(torch.tensor(obs), torch.ones(len(obs), dtype=torch.bool)))
+    return made.predict(torch.tensor(obs))[0]
 
 
 class Line:
@@ -118,11 +118,12 @@ def test_what_is_compiled_is_of_its_own_propagation(monkeypatch: pytest.MonkeyPa
     made = agent(PETS, propagation=Hallucinated(3.0), evaluation=Hallucinated(0.0))
     Line(SPEC).run(made, 20)
     obs, yes = torch.tensor([[1.0], [2.0]]), torch.ones(2, dtype=torch.bool)
-    plain = made.see(obs, yes)
-    monkeypatch.setattr("bayesrl.world_models.mpc.captured", lambda function, *given, **named: function)
+    plain = made.predict(obs, None, yes)[1]
+    monkeypatch.setattr("bayesrl.world_models.mpc.capture", lambda function, *given, **named: function)
     made.mpc.compiled = {}
     made.act(obs, yes)
-    assert torch.equal(made.see(obs, yes), plain) and len(made.mpc.compiled) == 2
+    again = made.predict(obs, None, yes)[1]
+    assert all(map(torch.equal, again, plain)) and len(made.mpc.compiled) == 2
 
 
 def test_discrete_actions() -> None:
@@ -141,11 +142,11 @@ def test_a_world_is_kept_for_an_episode() -> None:
     Line(SPEC).run(made, 20)
     obs, no = torch.zeros(2, 1), torch.zeros(2, dtype=torch.bool)
     made.act(obs, ~no)
-    z = made.held.z.clone()
+    z = made.index.z.clone()
     made.act(obs, no)
-    assert torch.equal(made.held.z, z)
+    assert torch.equal(made.index.z, z)
     made.act(obs, torch.tensor([False, True]))
-    assert torch.equal(made.held.z[0], z[0]) and not torch.equal(made.held.z[1], z[1])
+    assert torch.equal(made.index.z[0], z[0]) and not torch.equal(made.index.z[1], z[1])
 
 
 def test_learns_when_an_episode_has_ended_and_acts_at_random_before() -> None:
@@ -211,16 +212,18 @@ def test_a_greedy_plan_goes_on_from_the_one_before() -> None:
 
     made.mpc.search = watch
     obs, yes, no = torch.tensor([[1.0], [2.0]]), torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.bool)
-    seen = made.see(obs, yes)
-    again = made.see(obs, no, seen)
-    half = made.see(obs, torch.tensor([False, True]), seen)
-    mean, kept = seen[:, 3:6], seen[:, 6:].view(2, 3, 3)  # after obs, action and step; horizon 3, three kept
-    assert not begun[0].mean.any() and not begun[0].kept.any()
+    _, seen = made.predict(obs, None, yes)
+    _, again = made.predict(obs, seen, no)
+    _, half = made.predict(obs, seen, torch.tensor([False, True]))
+    mean, elites = seen.mean[..., 0], seen.elites[..., 0]
+    assert not begun[0].mean.any() and not begun[0].elites.any()
     assert torch.equal(begun[1].mean[..., 0], mean[:, [1, 2, 2]]) and mean.abs().min() > 0
-    assert torch.equal(begun[1].kept[..., 0], kept[..., [1, 2, 2]])
-    assert torch.equal(begun[2].mean[0], begun[1].mean[0]) and not begun[2].mean[1].any() and not begun[2].kept[1].any()
-    assert again[:, 2].tolist() == [1, 1] and half[:, 2].tolist() == [1, 0]
-    assert not torch.equal(again[0, 3:], made.see(obs, no, again)[0, 3:]), "the noise of two steps differs"
+    assert torch.equal(begun[1].elites[..., 0], elites[..., [1, 2, 2]])
+    assert (
+        torch.equal(begun[2].mean[0], begun[1].mean[0]) and not begun[2].mean[1].any() and not begun[2].elites[1].any()
+    )
+    assert again.step.tolist() == [1, 1] and half.step.tolist() == [1, 0]
+    assert not torch.equal(again.mean[0], made.predict(obs, again, no)[1].mean[0]), "the noise of two steps differs"
 
 
 def test_saved_and_loaded_goes_on_the_same() -> None:

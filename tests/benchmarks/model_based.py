@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from torch import Tensor, nn
+from torch import Tensor
 
 from bayesrl.envs import CartPoleSwingUp, ContinuousCartPole, SparseCartPoleSwingUp
 from bayesrl.envs.tasks.tensor_classic import TensorContinuousMountainCar, TensorPendulum
@@ -38,6 +38,7 @@ from bayesrl.envs.vector.tensor_env import State, TensorEnv
 from bayesrl.experiment import config as cfg
 from bayesrl.experiment.build import build_agent, environments
 from bayesrl.metrics.bootstrap import mean, resamples
+from bayesrl.rl.agent import Agent
 from bayesrl.training.evaluation import evaluate
 from bayesrl.training.rollout import Rollout
 from bayesrl.world_models.dynamics import Imagined
@@ -117,10 +118,8 @@ class World:
         return Imagined(*(x.unflatten(0, (n, B)) for x in (self.env.observe(state), reward, ended.to(obs.dtype))))
 
 
-class Knowing(nn.Module):
+class Knowing(Agent):
     """Plans in the true world; a search goes on from the plan of the step before."""
-
-    plan: Plan | None = None
 
     def __init__(self, world: World, planner: Planner) -> None:
         super().__init__()
@@ -128,17 +127,13 @@ class Knowing(nn.Module):
         self.generator = torch.Generator().manual_seed(0)
 
     @torch.no_grad()
-    def see(self, obs: Tensor, start: Tensor, seen: Tensor | None = None) -> Tensor:
+    def predict(self, obs: Tensor, state: Plan | None = None, episode_start=None, mask=None) -> tuple[Tensor, Plan]:
         self.world.count = len(obs)
         shift = torch.zeros(self.planner.horizon, len(obs), dtype=torch.int64)
-        plan = self.planner.begin(len(obs), 1, obs) if self.plan is None else self.planner.later(self.plan, start)
+        plan = self.planner.begin(len(obs), 1, obs) if state is None else self.planner.later(state, episode_start)
         for eps in self.planner.noise(len(obs), 1, obs, self.generator):
             plan = self.planner.improve(lambda x: returns(self.world, TSinf(), obs, x, None, shift), plan, eps)
-        self.plan = plan
-        return plan.best[:, 0]
-
-    def greedy(self, seen: Tensor, mask: Tensor | None = None) -> Tensor:
-        return seen
+        return plan.best[:, 0], plan
 
 
 class Run(NamedTuple):

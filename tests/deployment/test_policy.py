@@ -147,15 +147,15 @@ def test_a_recurrent_agent_carries_its_window() -> None:
     seen = None
     for t in range(6):
         row = torch.tensor([[*obs["a"], *np.eye(3)[obs["b"]]]], dtype=torch.float32)
-        seen = agent.see(row, torch.tensor([t == 0]), seen)
-        assert policy(obs)[0] == 5 + int(agent.greedy(seen))
-        assert torch.equal(policy._seen, seen)
+        action, seen = agent.predict(row, seen, torch.tensor([t == 0]))
+        assert policy(obs)[0] == 5 + int(action)
+        assert torch.equal(policy._state.agent, seen)
         obs, *_ = env.step(5)
-    policy(obs, start=[True])
-    alone = policy._seen
+    policy(obs, episode_start=[True])
+    alone = policy._state.agent
     policy.reset()
     policy(obs)
-    assert torch.equal(alone, policy._seen) and not alone[:, :2].any()
+    assert torch.equal(alone, policy._state.agent) and not alone[:, :2].any()
 
 
 def test_an_agent_without_values_acts_and_says_that_it_does_not_know(run) -> None:
@@ -188,6 +188,81 @@ def test_another_number_of_environments_needs_a_reset(run) -> None:
     policy(np.zeros((2, 4), np.float32))
     with pytest.raises(ValueError, match="reset"):
         policy(np.zeros((3, 4), np.float32))
+
+
+def test_a_decision_says_how_likely_each_action_is_best(run) -> None:
+    """By hand from the draws; the call is the same decision; a single observation has no batch dimension."""
+    policy, obs = bayesrl.load(run), np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    decision = policy.decide(obs)
+    assert decision.q.shape == (100, 6, 2) and decision.q_band.shape == (2, 6, 2)
+    np.testing.assert_allclose(decision.q_mean, decision.q.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(decision.q_band, np.quantile(decision.q, [0.05, 0.95], 0), rtol=1e-4, atol=1e-5)
+    share = (decision.q.argmax(-1)[..., None] == np.arange(2)).mean(0)
+    np.testing.assert_allclose(decision.probability_best, share, rtol=1e-6)
+    action, uncertainty = policy(obs)
+    assert (action == decision.action).all() and (uncertainty == decision.uncertainty).all()
+    policy.reset()
+    one = policy.decide(obs[2])
+    assert one.action == action[2] and one.q.shape == (100, 2) and one.probability_best.shape == (2,)
+    np.testing.assert_allclose(one.q_band, decision.q_band[:, 2], rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_rules_actions_out_of_the_best() -> None:
+    _, policy = trained(env := Keyed(), lambda spec: mlp(spec.shape, spec.actions))
+    obs, _ = env.reset()
+    decision = policy.decide(obs, [True, False, True])
+    assert decision.probability_best[1] == 0 and decision.probability_best.sum() == pytest.approx(1)
+    with pytest.raises(ValueError, match="allows no action"):
+        policy.decide(obs, [False] * 3)
+    with pytest.raises(ValueError, match=r"got a mask of shape \[2\], wanted \[3\]"):
+        policy.decide(obs, [True] * 2)
+
+
+def test_predict_remembers_nothing_and_returns_its_state(run) -> None:
+    policy, obs = bayesrl.load(run), np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    action, state = policy.predict(obs)
+    assert (action == policy(obs)[0]).all()
+    assert (policy.predict(obs, state, np.zeros(6, bool))[0] == action).all()
+    assert policy.predict(obs[0])[0] == action[0]
+    with pytest.raises(ValueError, match="got 3 observations after 6"):
+        policy.predict(obs[:3], state)
+    with pytest.raises(ValueError, match="wanted what predict returned"):
+        policy.predict(obs, 5)
+    with pytest.raises(ValueError, match="wanted the same"):
+        policy.predict(obs, state, deterministic=False)
+    with pytest.raises(ValueError, match=r"got episode_start of shape \[2\], wanted \[6\]"):
+        policy.predict(obs, state, [True, False])
+
+
+def test_not_deterministic_is_one_draw_an_episode(run) -> None:
+    policy, obs = bayesrl.load(run), np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+    torch.manual_seed(0)
+    action, state = policy.predict(obs, deterministic=False)
+    no = np.zeros(200, bool)
+    for _ in range(3):
+        again, state = policy.predict(obs, state, no, deterministic=False)
+        assert (again == action).all()
+    z = state.agent.z.clone()
+    _, state = policy.predict(obs, state, np.arange(200) == 7, deterministic=False)
+    assert (state.agent.z != z).any(-1).nonzero()[:, 0].tolist() in ([7], [])
+
+
+def test_stable_baselines3_evaluates_it(run) -> None:
+    evaluation = pytest.importorskip("stable_baselines3.common.evaluation")
+    vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
+    policy = bayesrl.load(run)
+    for deterministic in (True, False):
+        env = vec_env.DummyVecEnv([lambda: gym.make("CartPole-v1")] * 2)
+        returns, lengths = evaluation.evaluate_policy(
+            policy, env, 4, deterministic=deterministic, return_episode_rewards=True, warn=False
+        )
+        assert len(returns) == 4 and returns == pytest.approx(lengths)
+
+
+def test_a_short_repr(run) -> None:
+    policy = bayesrl.load(run)
+    assert repr(policy).startswith("Policy(agent=BayesDQN, posterior=") and "\n" not in repr(policy)
+    assert policy._repr_html_().count("<tr>") == 5 and "posterior draw" in policy.draw()._repr_html_()
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"environment": {"shape": [4]}}', "[1]"])

@@ -16,7 +16,7 @@ from bayesrl.envs.tasks.memory import Memory
 from bayesrl.networks import mlp, recurrent
 from bayesrl.networks.layers import GRU, MinGRU
 from bayesrl.posteriors import Hypermodel, Point
-from bayesrl.rl.observation_windows import follow, window
+from bayesrl.rl.observation_windows import append, window
 from bayesrl.rl.types import Forecast
 from bayesrl.training.evaluation import evaluate
 from bayesrl.training.monitor import Monitor
@@ -45,13 +45,13 @@ def test_windows_by_hand() -> None:
     obs, real = torch.tensor([[[5.0, 6], [7, 8]]]), torch.tensor([[False, True]])
     assert window(obs, real).tolist() == [[[0, 0, 0], [1, 7, 8]]]
     no, yes = torch.tensor([False]), torch.tensor([True])
-    first = follow(None, obs[:, 0], no, 2)  # whatever comes first begins
-    second = follow(first, obs[:, 1], no, 2)
-    third = follow(second, obs[:, 0], no, 2)
+    first = append(None, obs[:, 0], no, 2)  # whatever comes first begins
+    second = append(first, obs[:, 1], no, 2)
+    third = append(second, obs[:, 0], no, 2)
     assert first.tolist() == [[[0, 0, 0], [1, 5, 6]]]
     assert second.tolist() == [[[1, 5, 6], [1, 7, 8]]]
     assert third.tolist() == [[[1, 7, 8], [1, 5, 6]]]
-    assert follow(third, obs[:, 1], yes, 2).tolist() == [[[0, 0, 0], [1, 7, 8]]]
+    assert append(third, obs[:, 1], yes, 2).tolist() == [[[0, 0, 0], [1, 7, 8]]]
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -62,7 +62,7 @@ def test_what_was_acted_on_is_what_is_learned_from(mode: AutoresetMode) -> None:
     acted = []
     for _ in range(70):
         action = learner.act(envs.obs, envs.start)
-        acted.append(learner.seen.clone())
+        acted.append(learner.window.clone())
         learner.observe(envs.step(action))
     replay = learner.replay
     rows = torch.arange(replay.oldest, 69)
@@ -82,8 +82,8 @@ def test_a_new_episode_forgets_the_last_one() -> None:
     for value in range(3):
         learner.act(torch.tensor([[value], [-3.0 * value]]), no)
     one = torch.ones(2, 1)
-    on = learner.posterior.mean(learner.see(one, no, learner.seen))
-    anew = learner.posterior.mean(learner.see(one, ~no, learner.seen))
+    on = learner.posterior.mean(learner.inputs(one, learner.window, no))
+    anew = learner.posterior.mean(learner.inputs(one, learner.window, ~no))
     assert torch.equal(anew[0], anew[1]) and not torch.allclose(on[0], on[1], atol=1e-4)
 
 
@@ -91,18 +91,18 @@ def test_looking_leaves_the_acting_window_alone() -> None:
     envs = started(Numbered, Numbered)
     learner = agent(envs)
     learner.act(envs.obs, envs.start)
-    before = learner.seen.clone()
-    learner.greedy(learner.see(torch.randn(5, 1), torch.ones(5, dtype=torch.bool)))
-    learner.forecast(learner.see(torch.randn(5, 1), torch.ones(5, dtype=torch.bool)), torch.Generator().manual_seed(0))
-    assert torch.equal(learner.seen, before)
+    before = learner.window.clone()
+    learner.predict(torch.randn(5, 1))
+    learner.forecast(learner.inputs(torch.randn(5, 1)), torch.Generator().manual_seed(0))
+    assert torch.equal(learner.window, before)
 
 
 def test_one_observation_is_no_window() -> None:
     envs = started(Numbered)
     for each in (BayesDQN(envs.spec, Point(mlp((1,), 2, hidden=[8]))), Uniform(envs.spec)):
         each.act(envs.obs, envs.start)
-        assert each.see(envs.obs, envs.start) is envs.obs
-        assert "seen" not in each.state_dict()
+        assert each.inputs(envs.obs, None, envs.start) is envs.obs
+        assert each.predict(envs.obs)[1] is None and "window" not in each.state_dict()
 
 
 @pytest.mark.parametrize("cell", [GRU, MinGRU])
@@ -134,15 +134,12 @@ class Rememberer(Idle):
         super().__init__()
         self.history, self.asked = history, []
 
-    def see(self, obs, start, seen=None):
-        return follow(seen, obs, start, self.history)
+    def greedy(self, x, mask=None):
+        return (x[..., 1].sum(1) > 0).long()  # the cue is +1 or -1 at the first step, and 0 after it
 
-    def greedy(self, obs, mask=None):
-        return (obs[..., 1].sum(1) > 0).long()  # the cue is +1 or -1 at the first step, and 0 after it
-
-    def forecast(self, obs, generator):
-        self.asked.append(obs)
-        return Forecast(torch.zeros(2, len(obs), 2), torch.tensor(math.nan))
+    def forecast(self, x, generator):
+        self.asked.append(x)
+        return Forecast(torch.zeros(2, len(x), 2), torch.tensor(math.nan))
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -163,7 +160,7 @@ def test_the_tracker_asks_about_windows(monkeypatch: pytest.MonkeyPatch) -> None
     rollout, monitor, acted = Rollout(watcher, envs), Monitor(2, seed=0, probes=8), None
 
     def step(monitor: Monitor, acted: Tensor | None) -> Tensor:
-        acted = watcher.see(envs.obs, envs.start, acted)
+        acted = watcher.inputs(envs.obs, acted, envs.start)
         monitor.before(watcher, envs)
         assert torch.equal(monitor.recent[-1], acted)
         if envs.start.any():
@@ -194,5 +191,5 @@ def test_resuming_a_recurrent_run_goes_on_bit_for_bit(env: list[str], tmp_path: 
     resume(tmp_path / "halves", "steps=400")
     whole = checkpoint(tmp_path / "whole")
     same(whole, checkpoint(tmp_path / "halves"))
-    assert whole["agent"]["seen"].shape[1] == 4
+    assert whole["agent"]["window"].shape[1] == 4
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "halves")

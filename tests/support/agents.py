@@ -2,17 +2,18 @@
 
 import torch
 
+from bayesrl.rl.agent import Agent
 
-class Idle(torch.nn.Module):
+
+class Idle(Agent):
     """Acts 0, learns nothing, counts updates."""
 
-    replay, updates = None, 0
+    updates = 0
 
     def act(self, obs, start, mask=None):
         return torch.zeros(len(obs), dtype=torch.int64)
 
     greedy = lambda self, obs, mask=None: self.act(obs, None)  # noqa: E731
-    see = lambda self, obs, start, seen=None: obs  # noqa: E731
 
     def observe(self, transition): ...
 

@@ -51,7 +51,7 @@ def test_the_first_episode_is_kept(mode, monkeypatch):
     """Of environment 0, whichever ends first; cut where it is too long, and then its return is not known."""
     vector = SyncVectorEnv([lambda: Counting(3), lambda: Counting(1)], autoreset_mode=mode)
     first = evaluate(Idle(), VectorEnvAdapter(vector), 4, seed=0).first
-    assert first.seen.tolist() == [[0], [1], [2]] and first.reward.tolist() == [1, 2, 3]
+    assert first.inputs.tolist() == [[0], [1], [2]] and first.reward.tolist() == [1, 2, 3]
     assert first.action.shape == (3,) and first.terminated
     monkeypatch.setattr("bayesrl.training.evaluation.LONGEST", 2)
     first = evaluate(Idle(), VectorEnvAdapter(vector), 4, seed=0).first

@@ -15,7 +15,7 @@ from bayesrl.posteriors import Batch, Ensemble, FullRank, Hypermodel, MeanField,
 from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.world_models.dynamics import Dynamics, Imagined, signature, tempered
-from bayesrl.world_models.multi_step import ahead, pieces
+from bayesrl.world_models.multi_step import score_steps, segments
 
 SPEC = EnvSpec((2,), torch.float32, 1, bounds=((-2.0,), (2.0,)))
 DISCRETE = EnvSpec((2,), torch.float32, 3)
@@ -207,7 +207,7 @@ def test_a_discrete_action_is_the_greatest_number() -> None:
     worlds, obs = dynamics.draw(1), torch.randn(1, 1, 2)
     one, other = worlds.step(obs, torch.tensor([[[0.1, 0.3, -1]]])), worlds.step(obs, torch.tensor([[[0.0, 1, 0]]]))
     assert torch.equal(one.next_obs, other.next_obs)
-    assert dynamics.taken(torch.tensor([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert dynamics.encode_action(torch.tensor([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
 def test_learns_noise_end_and_effect_of_actions() -> None:
@@ -269,11 +269,11 @@ def test_the_temperature_that_predicts_best_is_acted_on() -> None:
 def test_pieces_never_reach_from_one_episode_into_another() -> None:
     """Episodes of 7 have 3 pieces of 5 steps each, of which all are found, and none of 8."""
     replay = memory(28, every=7)
-    obs, action, next_obs, reward = pieces(replay, 0, 5, most=100)
+    obs, action, next_obs, reward = segments(replay, 0, 5, limit=100)
     assert obs.shape == (5, 12, 2) and action.shape == (5, 12, 1) and reward.shape == (5, 12)
     assert torch.equal(obs[1:], next_obs[:-1])
-    assert pieces(replay, 0, 8) is None and pieces(replay, 26, 5) is None
-    assert pieces(replay, 14, 5)[0].shape == (5, 6, 2)
+    assert segments(replay, 0, 8) is None and segments(replay, 26, 5) is None
+    assert segments(replay, 14, 5)[0].shape == (5, 6, 2)
 
 
 def test_predictions_ahead_of_a_world_that_is_right() -> None:
@@ -289,13 +289,13 @@ def test_predictions_ahead_of_a_world_that_is_right() -> None:
     torch.manual_seed(0)
     obs, actions = torch.randn(6, 1), torch.randn(3, 6, 1)
     after = obs + actions.cumsum(0)
-    out, foreseen = ahead(Right(), obs, actions, after, after[..., 0], torch.Generator().manual_seed(0))
+    out, foreseen = score_steps(Right(), obs, actions, after, after[..., 0], torch.Generator().manual_seed(0))
     assert float(out["rmse"]) < 1e-6
     assert float(out["return"]) == pytest.approx(float(out["return_happened"]), abs=1e-5)
     assert foreseen.band.shape == (3, 3, 2)
-    torch.testing.assert_close(foreseen.happened[:, None].expand(3, 3, 2), foreseen.band, atol=1e-5, rtol=0)
-    assert torch.equal(foreseen.happened[:, 0], after[:, -1, 0])
-    off, _ = ahead(Right(), obs + 10, actions, after, after[..., 0], torch.Generator().manual_seed(0))
+    torch.testing.assert_close(foreseen.observed[:, None].expand(3, 3, 2), foreseen.band, atol=1e-5, rtol=0)
+    assert torch.equal(foreseen.observed[:, 0], after[:, -1, 0])
+    off, _ = score_steps(Right(), obs + 10, actions, after, after[..., 0], torch.Generator().manual_seed(0))
     assert float(off["coverage_90"]) == 0
 
 

@@ -54,7 +54,7 @@ def made(spec: EnvSpec = DISCRETE, kind: type = Ensemble, n_step: int = 2, fill:
     truth, obs = Truth(None, lambda x: x, 1), torch.zeros(E, D)  # type: ignore[arg-type]
     for _ in range(fill):
         action = torch.randint(3, (E,)) if spec.bounds is None else 2 * torch.rand(E, 1) - 1
-        after, reward, end = truth.step(obs, agent.experience.dynamics.taken(action))
+        after, reward, end = truth.step(obs, agent.experience.dynamics.encode_action(action))
         no = torch.zeros(E, dtype=torch.bool)
         agent.observe(Transition(obs, action, reward, end > 0, no, after, ~no))
         obs = torch.where(end[:, None] > 0, torch.zeros(E, D), after)
@@ -65,11 +65,13 @@ def made(spec: EnvSpec = DISCRETE, kind: type = Ensemble, n_step: int = 2, fill:
 def test_what_a_known_world_imagines_is_the_truth(spec: EnvSpec) -> None:
     """Each stored step is the world's; a branch goes on where it was, and where it ended from a remembered state."""
     agent = made(spec)
-    agent.experience.renew(agent.replay, agent.posterior, agent.follow)
+    agent.experience.renew(agent.replay, agent.posterior, agent.branch_policy)
     memory = agent.experience.memory
     assert memory.rows == 3 and memory.E == 6
     seen = {name: column[:3] for name, column in memory.columns.items()}
-    action = agent.experience.dynamics.taken(seen["action"].flatten()) if spec.bounds is None else seen["action"]
+    action = (
+        agent.experience.dynamics.encode_action(seen["action"].flatten()) if spec.bounds is None else seen["action"]
+    )
     after, reward, end = Truth(None, None, 6).step(seen["obs"], action.view(3, 6, -1))  # type: ignore[arg-type]
     torch.testing.assert_close(seen["next_obs"], after, rtol=0, atol=0)
     torch.testing.assert_close(seen["reward"], reward, rtol=0, atol=0)
@@ -87,7 +89,7 @@ def test_targets_of_several_steps_end_with_their_branch() -> None:
     agent = made(n_step=2)
     for _ in range(2):
         agent.experience.fitted.zero_()
-        agent.experience.renew(agent.replay, agent.posterior, agent.follow)
+        agent.experience.renew(agent.replay, agent.posterior, agent.branch_policy)
     memory, gamma = agent.experience.memory, 0.99
     sample = memory.gather(torch.arange(18))
     reward, done, end = (memory.columns[name][:4] for name in ("reward", "done", "terminated"))
@@ -102,7 +104,7 @@ def test_targets_of_several_steps_end_with_their_branch() -> None:
 def test_a_batch_has_the_stated_share(share: float, count: int) -> None:
     """Real rows first, then imagined ones, with the tags of their own; its size is the replay's."""
     agent = made(share=share)
-    agent.experience.renew(agent.replay, agent.posterior, agent.follow)
+    agent.experience.renew(agent.replay, agent.posterior, agent.branch_policy)
     agent.experience.memory.columns["reward"].fill_(-7.0)
     sample = agent.experience.gather(agent.replay, agent.experience.index(agent.replay, 16))
     assert (sample.reward < -6).tolist() == [False] * (16 - count) + [True] * count
@@ -138,7 +140,7 @@ def test_what_is_not_finite_is_never_learned_from() -> None:
             return truth
 
     agent = made(dynamics=Broken)
-    agent.experience.renew(agent.replay, agent.posterior, agent.follow)
+    agent.experience.renew(agent.replay, agent.posterior, agent.branch_policy)
     sample = agent.experience.memory.gather(torch.arange(12))
     assert sample.weight.view(2, 6).tolist() == [[1, 0, 1, 1, 1, 1]] * 2
     assert sample.obs.isfinite().all() and sample.next_obs.isfinite().all() and sample.reward.isfinite().all()

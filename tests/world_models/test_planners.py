@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bayesrl.world_models.planners import CEM, MPPI, ImprovedCEM, Plan, Planner, RandomShooting, colours, top
+from bayesrl.world_models.planners import CEM, MPPI, ImprovedCEM, Plan, Planner, RandomShooting, color_filter, top
 
 TARGET = torch.tensor([[0.4, -0.3], [-0.8, 0.7]])  # [E, A]
 PLANNERS = {
@@ -76,11 +76,11 @@ def test_a_plan_moves_on_and_ends_with_its_episode(name: str) -> None:
     planner = PLANNERS[name]
     plan = planner.begin(2, 2, torch.zeros(1))
     steps = torch.arange(1.0, 5.0)[:, None].expand(2, 4, 2)
-    kept = steps[:, None].expand(2, planner.kept, 4, 2)
-    later = planner.later(plan._replace(mean=steps, kept=kept), torch.tensor([False, True]))
+    kept = steps[:, None].expand(2, planner.reused, 4, 2)
+    later = planner.later(plan._replace(mean=steps, elites=kept), torch.tensor([False, True]))
     assert later.mean[0, :, 0].tolist() == [2, 3, 4, 4]
-    assert not later.mean[1].any() and not later.kept[1].any()
-    assert all(k[:, 0].tolist() == [2, 3, 4, 4] for k in later.kept[0])
+    assert not later.mean[1].any() and not later.elites[1].any()
+    assert all(k[:, 0].tolist() == [2, 3, 4, 4] for k in later.elites[0])
     assert torch.equal(later.std, plan.std)
 
 
@@ -106,7 +106,7 @@ def test_top_are_the_best_in_order() -> None:
 def test_noise_has_its_color(color: float) -> None:
     """Variance 1 at every step, and power that falls as 1 / f^color: exactly, by the matrix that makes it."""
     H = 16
-    matrix = colours(H, color)
+    matrix = color_filter(H, color)
     assert torch.allclose(matrix.square().sum(0), torch.ones(H, dtype=torch.float64))
     power = torch.fft.rfft(matrix[0]).abs().square()[1:]
     f = torch.fft.rfftfreq(H, dtype=torch.float64)[1:]
