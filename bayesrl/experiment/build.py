@@ -74,7 +74,7 @@ def build(
     test_envs = test_environments(config, envs, device, objects)
     agent = build_agent(config, envs.spec, device, objects=objects)
     if "agent" in objects:
-        envs.discount = float(getattr(agent, "discount", getattr(agent.replay, "discount", 1.0)))
+        envs.discount = agent.discount
     rollout = Rollout(agent, envs, config.replay_ratio, _overlap(config))
     checkpoints = Checkpoints(run_dir, config.checkpoint.keep)
     state = _resumed(config, run_dir, agent, checkpoints) if resuming else None
