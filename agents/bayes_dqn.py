@@ -27,7 +27,7 @@ from bayesrl.rl.types import EnvSpec, Forecast, Transition
 
 
 class DrawState(NamedTuple):
-    """What acting by posterior draws remembers.
+    """The state of acting by posterior draws.
 
     Attributes:
         z: the index of each environment's draw, [E, *].

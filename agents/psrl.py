@@ -32,7 +32,7 @@ from bayesrl.world_models.propagation import TSinf
 
 
 class WorldState(NamedTuple):
-    """What acting by posterior draws remembers.
+    """The state of acting by posterior draws.
 
     Attributes:
         z: the index of each environment's world, [E, *].
