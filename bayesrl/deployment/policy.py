@@ -59,7 +59,7 @@ class Decision(NamedTuple):
 
 
 class PolicyState(NamedTuple):
-    """What `Policy.predict` remembers of B episodes.
+    """The state of `Policy.predict` in B episodes.
 
     Attributes:
         agent: the agent's own state.
