@@ -51,8 +51,8 @@ class Wrapped:
 
     def _inside(self, wrapper: Callable[[gym.Env], gym.Env], env: gym.Env) -> gym.Env:
         known = wrapper.func if isinstance(wrapper, partial) else wrapper
-        given = wrapper.keywords if isinstance(wrapper, partial) else {}
-        env = guarded(partial(wrapper, env), f"the wrapper {name_of(known)}", known, given)
+        kwargs = wrapper.keywords if isinstance(wrapper, partial) else {}
+        env = guarded(partial(wrapper, env), f"the wrapper {name_of(known)}", known, kwargs)
         require_env(env)
         if isinstance(env, NormalizeObservation | NormalizeReward):
             raise EnvError(

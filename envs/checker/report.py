@@ -50,7 +50,7 @@ def report(
         shape, dtype, categories = observation_layout(env.observation_space)
         among = f", each the index of a one among {categories}" if categories else ""
         yield "agents see", f"{list(shape)} {dtype}{among}"
-        yield "action masks", "given" if "action_mask" in env.reset()[1] else "none"
+        yield "action masks", "in info" if "action_mask" in env.reset()[1] else "none"
         yield (
             "seeding",
             (

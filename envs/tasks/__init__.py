@@ -1,1 +1,1 @@
-"""Environments: small hard ones, in NumPy and in batched torch."""
+"""Small, hard environments in NumPy and in batched PyTorch."""

@@ -1,7 +1,7 @@
 """Atari games of the Arcade Learning Environment (Bellemare et al., 2013), which resume bit for bit.
 
-`env=atari` puts them into the usual wrappers (Mnih et al., 2015): 84 x 84 gray, four frames a step, the last four
-steps as one observation, rewards clipped to -1 .. 1. Needs the extra `atari`.
+`env=atari` adds the usual wrappers (Mnih et al., 2015): 84 x 84 gray images, four frames per step, the last four steps
+as one observation, and rewards clipped to [-1, 1]. The extra `atari` is required.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ except ImportError as error:
 
 
 class Atari(AtariEnv):
-    """One game, one frame a step, [210, 160, 3] uint8, with the actions that it has a use for.
+    """One game, with one frame [210, 160, 3] uint8 per step and the minimal set of its actions.
 
     Arguments:
-        game: in small letters, such as pong, breakout, montezuma_revenge.
-        sticky: probability that an action is repeated in place of the next (Machado et al., 2018: 0.25).
+        game: name in lower case, such as pong, breakout or montezuma_revenge.
+        sticky: probability that the previous action is repeated (0.25 in Machado et al., 2018).
         render_mode: "human" or "rgb_array".
     """
 

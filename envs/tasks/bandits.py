@@ -5,11 +5,11 @@
     logistic    x ~ N(0, I_d),   r | x, a ~ Bernoulli(1 / (1 + exp(-x^T w_a))) (Chapelle & Li, An Empirical Evaluation
                                                                 of Thompson Sampling, 2011)
 
-The weights w_a are drawn once, uniform on the unit sphere, so that over contexts each x^T w_a is a standard normal.
-Regret is exact, of expectations: max_b E[r | x, b] - E[r | x, a]. Beside it stands the uniform policy's on the same
-context, max_b E[r | x, b] - mean_b E[r | x, b], to divide by.
+The weights w_a are drawn once, uniformly on the unit sphere, so that each x^T w_a is standard normal over contexts.
+Regret is the exact expected one: max_b E[r | x, b] - E[r | x, a]. For comparison, the expected regret of the uniform
+policy at the same context, max_b E[r | x, b] - mean_b E[r | x, b], is reported beside it.
 
-Shapes: E environments, A arms, d numbers in a context.
+Shapes: E environments, A arms, d components of a context.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Problem(ABC):
         """Return the expected reward of every arm: [E, d] -> [E, A] float64."""
 
     @abstractmethod
-    def pay(self, mean: ndarray, rng: Generator) -> ndarray:
+    def rewards(self, mean: ndarray, rng: Generator) -> ndarray:
         """Return rewards with expectation `mean`: [E] -> [E] float64."""
 
     def pull(self, context: ndarray, arm: ndarray, rng: Generator) -> tuple[ndarray, ndarray, ndarray]:
@@ -56,7 +56,7 @@ class Problem(ABC):
             raise ValueError(f"got actions {arm}, wanted 0 to {last} from every environment; sample them")
         means = self.means(context)
         best, mean = means.max(1), means[np.arange(len(arm)), arm]
-        return self.pay(mean, rng), best - mean, best - means.mean(1)
+        return self.rewards(mean, rng), best - mean, best - means.mean(1)
 
 
 class Bandit(gym.Env):
@@ -94,14 +94,14 @@ class Bandit(gym.Env):
 
 
 class BanditVector(VectorEnv):
-    """E bandits in one array, one problem; each step pays, and shows the next contexts.
+    """E bandits of one problem in one array; each step returns the rewards and the next contexts.
 
     Arguments:
         num_envs: E.
         problem: distribution of contexts and rewards.
 
     Attributes:
-        regret, uniform_regret: cumulative since reset, the chosen arms' and the uniform policy's expected one, [E].
+        regret, uniform_regret: regret since reset of the chosen arms and, in expectation, of the uniform policy, [E].
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -156,7 +156,7 @@ class BanditVector(VectorEnv):
 
 
 class Linear(Problem):
-    """r ~ N(x^T w_a, noise^2), x ~ N(0, I_d).
+    """The linear problem: r ~ N(x^T w_a, noise^2), x ~ N(0, I_d).
 
     Attributes:
         weights: w, [A, d].
@@ -178,12 +178,12 @@ class Linear(Problem):
     def means(self, context: ndarray) -> ndarray:
         return context @ self.weights.T
 
-    def pay(self, mean: ndarray, rng: Generator) -> ndarray:
+    def rewards(self, mean: ndarray, rng: Generator) -> ndarray:
         return mean + self.noise * rng.standard_normal(len(mean))
 
 
 class Logistic(Linear):
-    """r ~ Bernoulli(sigmoid(x^T w_a)), x ~ N(0, I_d)."""
+    """The logistic problem: r ~ Bernoulli(sigmoid(x^T w_a)), x ~ N(0, I_d)."""
 
     def __init__(self, arms: int, dim: int, task_seed: int) -> None:
         super().__init__(arms, dim, 0.0, task_seed)
@@ -191,18 +191,18 @@ class Logistic(Linear):
     def means(self, context: ndarray) -> ndarray:
         return 1 / (1 + np.exp(-super().means(context)))
 
-    def pay(self, mean: ndarray, rng: Generator) -> ndarray:
+    def rewards(self, mean: ndarray, rng: Generator) -> ndarray:
         return (rng.random(len(mean)) < mean).astype(np.float64)
 
 
 class LinearBandit(Bandit):
-    """Rewards linear in the context, with Gaussian noise.
+    """A bandit whose expected rewards are linear in the context, with Gaussian noise.
 
     Arguments:
-        arms: A.
-        dim: d.
+        arms: number of arms, A.
+        dim: number of components of a context, d.
         noise: standard deviation of a reward.
-        task_seed: of the arms' weights; not of contexts and rewards, which `reset` seeds.
+        task_seed: seed of the weights; `reset` seeds contexts and rewards.
     """
 
     def __init__(self, arms: int = 10, dim: int = 10, noise: float = 0.5, task_seed: int = 0) -> None:
@@ -210,7 +210,7 @@ class LinearBandit(Bandit):
 
 
 class LinearBanditVector(BanditVector):
-    """E linear bandits with the same weights; arguments as LinearBandit's."""
+    """E linear bandits with the same weights; the arguments are those of LinearBandit."""
 
     def __init__(
         self, num_envs: int = 1, arms: int = 10, dim: int = 10, noise: float = 0.5, task_seed: int = 0
@@ -219,12 +219,12 @@ class LinearBanditVector(BanditVector):
 
 
 class LogisticBandit(Bandit):
-    """Rewards 0 or 1, their log odds linear in the context.
+    """A bandit whose rewards are 0 or 1, with log odds that are linear in the context.
 
     Arguments:
-        arms: A.
-        dim: d.
-        task_seed: of the arms' weights; not of contexts and rewards, which `reset` seeds.
+        arms: number of arms, A.
+        dim: number of components of a context, d.
+        task_seed: seed of the weights; `reset` seeds contexts and rewards.
     """
 
     def __init__(self, arms: int = 10, dim: int = 10, task_seed: int = 0) -> None:
@@ -232,7 +232,7 @@ class LogisticBandit(Bandit):
 
 
 class LogisticBanditVector(BanditVector):
-    """E logistic bandits with the same weights; arguments as LogisticBandit's."""
+    """E logistic bandits with the same weights; the arguments are those of LogisticBandit."""
 
     def __init__(self, num_envs: int = 1, arms: int = 10, dim: int = 10, task_seed: int = 0) -> None:
         super().__init__(num_envs, Logistic(arms, dim, task_seed))

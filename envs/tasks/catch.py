@@ -1,7 +1,8 @@
-"""Catch: a ball falls a row a step, and a paddle in the bottom row must be under it at the end, seen in pixels.
+"""Catch, observed as images (Mnih et al., Recurrent Models of Visual Attention, 2014; Osband et al., bsuite, 2020).
 
-(Mnih et al., Recurrent Models of Visual Attention, 2014; as in Osband et al., bsuite, 2020.) A caught ball pays +1, a
-missed one -1. The ball's column is uniform, so a policy that does not look at it has mean 2 / columns - 1.
+A ball falls by one row per step, and a paddle in the bottom row must be under it at the end. The reward is +1 for a
+caught ball and -1 for a missed one. The ball's column is uniform, so that a policy that ignores it has mean
+2 / columns - 1.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ WHITE = 255
 
 
 class Catch(gym.Env):
-    """An episode is rows - 1 steps and then terminated, never truncated.
+    """One game of Catch; an episode is terminated after rows - 1 steps and never truncated.
 
-    Observations are images [rows, columns, 1] uint8, 255 where the ball or the paddle is. Actions move the paddle left
-    (0), not (1) or right (2); the walls stop it. It starts in the middle.
+    Observations are images [rows, columns, 1] uint8, with 255 at the ball and the paddle. Actions move the paddle to
+    the left (0), nowhere (1) or to the right (2); the walls stop it. It starts in the middle.
 
     Arguments:
-        rows, columns: of the image.
+        rows, columns: size of the image.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012

@@ -1,8 +1,9 @@
-"""DeepSea: one rewarding path of N steps, and every other path looks better (Osband et al., bsuite, 2020).
+"""DeepSea: only one path of N steps is rewarded, and the first steps of every other path cost less.
 
-A diver falls one row a step through an N x N grid and drifts left or right. Which action is "right" is drawn for each
-cell. Right costs 0.01 / N; right in the last column, reached only by N - 1 rights in a row, pays 1. The optimum is
-0.99; uniformly random actions see the reward once in 2^N episodes.
+(Osband et al., bsuite, 2020.) A diver sinks by one row per step through an N x N grid and moves to the left or to the
+right. Which action means "right" is drawn for each cell. A move to the right costs 0.01 / N; in the last column, which
+only N - 1 consecutive moves to the right reach, it also has the reward 1. The optimal return is 0.99; uniformly random
+actions find the reward once in 2^N episodes.
 
 Shapes: E divers, N rows and columns.
 """
@@ -38,13 +39,13 @@ def observe(size: int, row: ndarray, column: ndarray) -> ndarray:
     return grid[:, :size]
 
 
-def dive(mapping: ndarray, row: ndarray, column: ndarray, action: ndarray, gusts: Generator | None) -> tuple:
+def move(mapping: ndarray, row: ndarray, column: ndarray, action: ndarray, rng: Generator | None) -> tuple:
     """Return the next columns [E] and rewards [E] of E divers, with rewards summed in bsuite's order.
 
     Arguments:
-        mapping: the action that moves right in each cell, [N, N].
+        mapping: action that moves to the right in each cell, [N, N].
         row, column, action: [E] int64.
-        gusts: source of failed moves and noisy ends, or None for the deterministic sea.
+        rng: generator of failed moves and of noise at the end, or None for the deterministic task.
     """
     if ((action < 0) | (action > 1)).any():
         raise ValueError(f"got actions {action}, wanted 0 or 1 from every environment; sample them from action_space")
@@ -52,14 +53,13 @@ def dive(mapping: ndarray, row: ndarray, column: ndarray, action: ndarray, gusts
     right = action == mapping[row, column]
     moves = right
     reward = np.where(right & (column == last), 1.0, 0.0)
-    if gusts is not None:
+    if rng is not None:
         end = (row == last) & ((column == 0) | (column == last))
-        reward += np.where(end, gusts.standard_normal(len(row)), 0.0)
-        moves = right & (gusts.random(len(row)) > 1 / len(mapping))
-    # Right has its cost also where the wall or a gust stops the diver.
+        reward += np.where(end, rng.standard_normal(len(row)), 0.0)
+        moves = right & (rng.random(len(row)) > 1 / len(mapping))
+    # Right has its cost also where the wall or chance stops the diver.
     reward -= np.where(right, COST / len(mapping), 0.0)
-    drift = np.where(right, moves, -1)
-    return np.clip(column + drift, 0, last), reward
+    return np.clip(column + np.where(right, moves, -1), 0, last), reward
 
 
 def spaces(size: int) -> tuple[OneHot, Discrete]:
@@ -68,13 +68,14 @@ def spaces(size: int) -> tuple[OneHot, Discrete]:
 
 
 class DeepSea(gym.Env):
-    """One diver. An episode is N steps and then terminated, never truncated.
+    """One diver; an episode is terminated after N steps and never truncated.
 
     Arguments:
-        size: N.
-        seed: of the mapping from actions to directions; not of the episodes, which `reset` seeds.
-        stochastic: right fails with probability 1/N, and N(0, 1) noise comes on top at both bottom corners.
-        randomize_actions: False makes action 1 right everywhere, an easier problem.
+        size: number of rows and columns, N.
+        seed: seed of the mapping from actions to directions; `reset` seeds the episodes.
+        stochastic: whether a move to the right fails with probability 1 / N and rewards at both bottom corners have
+            noise from N(0, 1).
+        randomize_actions: whether the mapping is random; otherwise action 1 moves to the right everywhere.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
@@ -92,8 +93,8 @@ class DeepSea(gym.Env):
     def step(self, action: int) -> tuple[ndarray, float, bool, bool, dict]:
         if self.row[0] == len(self.mapping):
             raise ValueError("got a step outside an episode, wanted reset first; call reset() after terminated")
-        gusts = self.np_random if self.stochastic else None
-        self.column, reward = dive(self.mapping, self.row, self.column, np.array([action]), gusts)
+        rng = self.np_random if self.stochastic else None
+        self.column, reward = move(self.mapping, self.row, self.column, np.array([action]), rng)
         self.row = self.row + 1
         return self._observation(), float(reward[0]), bool(self.row[0] == len(self.mapping)), False, {}
 
@@ -102,7 +103,7 @@ class DeepSea(gym.Env):
 
 
 class DeepSeaVector(VectorEnv):
-    """E divers in one array, each reset in the step that ends its episode; arguments as DeepSea's, one mapping."""
+    """E divers in one array, with one mapping; the arguments are those of DeepSea."""
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
@@ -127,9 +128,9 @@ class DeepSeaVector(VectorEnv):
         return observe(len(self.mapping), self.row, self.column), {}
 
     def step(self, actions: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray, dict]:
-        size, gusts = len(self.mapping), self.np_random if self.stochastic else None
+        size, rng = len(self.mapping), self.np_random if self.stochastic else None
         actions = np.asarray(actions).reshape(self.num_envs)
-        self.column, reward = dive(self.mapping, self.row, self.column, actions, gusts)
+        self.column, reward = move(self.mapping, self.row, self.column, actions, rng)
         self.row = self.row + 1
         obs, done, infos = observe(size, self.row, self.column), self.row == size, {}
         if done.any():

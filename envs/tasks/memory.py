@@ -1,8 +1,9 @@
-"""Memory: a cue at the first step, N blank steps, and a query for the cue (after bsuite's memory length).
+"""Memory: a cue at the first step, N blank steps, and a query for the cue.
 
-(Osband et al., Behaviour Suite for Reinforcement Learning, 2020.) The query pays +1 for the action that matches the cue
-and -1 for the other; all else pays 0. At the query the observation does not tell the cue, so a policy of the current
-observation alone has mean 0, and one that remembers has 1.
+This is the memory-length task of bsuite (Osband et al., Behaviour Suite for Reinforcement Learning, 2020). At the
+query, the reward is +1 for the action that matches the cue and -1 for the other; all other rewards are 0. The
+observation at the query does not contain the cue, so that a policy of the current observation has mean return 0, and
+one that remembers the cue has 1.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from numpy import ndarray
 
 
 class Memory(gym.Env):
-    """An episode is N + 2 steps and then terminated, never truncated.
+    """One memory task; an episode is terminated after N + 2 steps and never truncated.
 
-    Observations are (cue, share of the steps that is left, query), [3] float32: the cue is +1 or -1 at the first step
-    and 0 later, the query is 1 at the last and 0 before. Action 1 matches the cue +1, action 0 the cue -1.
+    Observations are (cue, fraction of the steps that remain, query), [3] float32: the cue is +1 or -1 at the first step
+    and 0 later; the query is 1 at the last step and 0 before. Action 1 matches the cue +1, action 0 the cue -1.
 
     Arguments:
-        length: N.
+        length: number of blank steps, N.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012
@@ -43,12 +44,12 @@ class Memory(gym.Env):
             raise ValueError(f"got action {action!r}, wanted 0 (cue -1) or 1 (cue +1); sample it from action_space")
         if self.t > self.last:
             raise ValueError("got a step outside an episode, wanted reset first; call reset() after terminated")
-        asked = self.t == self.last
-        reward = (1.0 if action == self.cue else -1.0) if asked else 0.0
+        query = self.t == self.last
+        reward = (1.0 if action == self.cue else -1.0) if query else 0.0
         self.t += 1
-        return self._observation(), reward, asked, False, {}
+        return self._observation(), reward, query, False, {}
 
     def _observation(self) -> ndarray:
-        """After the query all zeros."""
+        """Return the observation of step t, which is all zeros after the query."""
         cue = 2 * self.cue - 1 if self.t == 0 else 0
         return np.array([cue, max(1 - self.t / self.last, 0), self.t == self.last], dtype=np.float32)

@@ -1,6 +1,6 @@
-"""Features that tell nothing: standard normal noise, drawn anew at every step, beside an environment's observation.
+"""Uninformative features beside an environment's observation: standard normal noise, drawn again at every step.
 
-A test of relevance: what an agent has learned should depend on the environment's own features and on none of these.
+They test measures of relevance: an agent's Q-function should depend on the environment's own features and not on these.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from numpy import ndarray
 
 
 class NoisyFeatures(gym.ObservationWrapper):
-    """An environment whose observation [D] becomes [D + k] float32, the last k being noise.
+    """Append k features of noise to an observation: [D] -> [D + k] float32.
 
     Arguments:
-        env: with a flat Box of floats as its observation space.
-        noise_features: k.
+        env: an environment whose observation space is a Box [D] of float32.
+        noise_features: number of features of noise, k.
+
+    Raises:
+        ValueError: the observation space is another one, or k is negative.
     """
 
     def __init__(self, env: gym.Env, noise_features: int = 8) -> None:
@@ -39,5 +42,5 @@ class NoisyFeatures(gym.ObservationWrapper):
 
 
 def noisy_cartpole(noise_features: int = 8) -> gym.Env:
-    """CartPole (position, velocity, angle, angular velocity) with features of noise beside it."""
+    """Return CartPole (position, velocity, angle, angular velocity) with `noise_features` features of noise."""
     return NoisyFeatures(CartPoleEnv(), noise_features)

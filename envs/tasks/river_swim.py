@@ -1,6 +1,8 @@
-"""RiverSwim: a small sure reward downstream, a large one that must be swum for (Strehl & Littman, 2008).
+"""RiverSwim: a small, certain reward downstream, and a large one upstream (Strehl & Littman, 2008).
 
-Probabilities and rewards as in Osband et al., (More) Efficient Reinforcement Learning via Posterior Sampling, 2013.
+Probabilities and rewards are those of Osband et al., (More) Efficient Reinforcement Learning via Posterior Sampling,
+2013.
+
 Shapes: S states, A = 2 actions (0 left, with the current; 1 right, against it).
 """
 
@@ -30,15 +32,16 @@ def river(size: int) -> tuple[ndarray, ndarray]:
 
 
 class RiverSwim(gym.Env):
-    """Starts at the first state and never ends by itself.
+    """One swimmer, who starts at the first state; episodes are never terminated.
 
-    `bayesrl/RiverSwim-v0` truncates after 120 steps, 20 for each of the six states: enough to swim up and collect.
+    `bayesrl/RiverSwim-v0` truncates them after 120 steps, which are 20 for each of the six states.
 
     Arguments:
-        size: S.
+        size: number of states, S.
 
     Attributes:
-        P: [S, A, S]; R: [S, A]. The exact model, to compute exact answers from.
+        P: probability of each next state, [S, A, S].
+        R: reward, [S, A].
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012

@@ -1,8 +1,8 @@
-"""The wheel bandit: four arms pay dearly in four slivers at the rim, and a fifth a little more everywhere else.
+"""The wheel bandit (Riquelme, Tucker & Snoek, Deep Bayesian Bandits Showdown, 2018).
 
-(Riquelme, Tucker & Snoek, Deep Bayesian Bandits Showdown, 2018.) Contexts are uniform in the unit disc. Arms 0 to 3 pay
-1 and arm 4 pays 1.2 in expectation, but where |x| >= delta the arm of x's quadrant pays 50; the noise is N(0, 0.01^2).
-The slivers are 1 - delta^2 of the disc: the nearer delta to 1, the more must be explored.
+Contexts are uniform in the unit disc. The expected reward is 1 for arms 0 to 3 and 1.2 for arm 4, except that the arm
+of x's quadrant has 50 where |x| >= delta; the noise is N(0, 0.01^2). The rim, where |x| >= delta, is 1 - delta^2 of the
+disc: the closer delta is to 1, the more exploration is needed.
 
 Shapes: E environments, A = 5 arms.
 """
@@ -17,11 +17,11 @@ from numpy.random import Generator
 from bayesrl.envs.tasks.bandits import Bandit, BanditVector, Problem
 
 MEANS = (1.0, 1.0, 1.0, 1.0, 1.2)
-RIM, NOISE = 50.0, 0.01
+RIM_MEAN, NOISE = 50.0, 0.01
 
 
-class Rim(Problem):
-    """Contexts in the disc; which arm pays at the rim is 0 (+, +), 1 (+, -), 2 (-, +), 3 (-, -) by the signs of x."""
+class WheelProblem(Problem):
+    """The wheel problem; by the signs of x, the best arm at the rim is 0 (+, +), 1 (+, -), 2 (-, +) or 3 (-, -)."""
 
     def __init__(self, delta: float) -> None:
         if not 0 <= delta <= 1:
@@ -38,10 +38,10 @@ class Rim(Problem):
         out = np.tile(MEANS, (len(context), 1))
         rim = np.hypot(*context.T.astype(np.float64)) >= self.delta
         quadrant = 2 * (context[:, 0] <= 0) + (context[:, 1] <= 0)
-        out[rim, quadrant[rim]] = RIM
+        out[rim, quadrant[rim]] = RIM_MEAN
         return out
 
-    def pay(self, mean: ndarray, rng: Generator) -> ndarray:
+    def rewards(self, mean: ndarray, rng: Generator) -> ndarray:
         return mean + NOISE * rng.standard_normal(len(mean))
 
 
@@ -49,15 +49,15 @@ class Wheel(Bandit):
     """A wheel bandit, whose episodes are one step.
 
     Arguments:
-        delta: the radius from which the quadrants' arms pay 50.
+        delta: radius from 0 to 1 beyond which the arm of the quadrant has an expected reward of 50.
     """
 
     def __init__(self, delta: float = 0.95) -> None:
-        super().__init__(Rim(delta))
+        super().__init__(WheelProblem(delta))
 
 
 class WheelVector(BanditVector):
-    """E wheels in one array; arguments as Wheel's."""
+    """E wheel bandits in one array; the arguments are those of Wheel."""
 
     def __init__(self, num_envs: int = 1, delta: float = 0.95) -> None:
-        super().__init__(num_envs, Rim(delta))
+        super().__init__(num_envs, WheelProblem(delta))

@@ -14,7 +14,7 @@ from bayesrl.envs import (
     TensorRiverSwim,
     normal,
 )
-from bayesrl.envs.tasks.deep_sea import dive
+from bayesrl.envs.tasks.deep_sea import move
 from support.tensor_environments import CLASSIC
 
 
@@ -103,7 +103,7 @@ def test_stochastic_deep_sea_is_the_host_s():
     action = action % 2
     (below, beside), reward, over = ours.dynamics((row, column), action, noise)
     mapping = ours.mapping.view(4, 4).numpy()
-    wanted, pay = dive(mapping, row.numpy(), column.numpy(), action.numpy(), Fed())
+    wanted, pay = move(mapping, row.numpy(), column.numpy(), action.numpy(), Fed())
     np.testing.assert_array_equal(beside.numpy(), wanted)
     np.testing.assert_allclose(reward.numpy(), pay, atol=1e-6)
     assert torch.equal(below, row + 1) and torch.equal(over, row == 3)

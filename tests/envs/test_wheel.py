@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayesrl.envs import Wheel, WheelVector
-from bayesrl.envs.tasks.wheel import Rim
+from bayesrl.envs.tasks.wheel import WheelProblem
 
 BY_HAND = [  # delta 0.5: inside, in each quadrant of the rim, and on the borders
     ((0.1, 0.2), [1, 1, 1, 1, 1.2]),
@@ -28,7 +28,7 @@ def placed(contexts, delta=0.5):
 
 def test_means_by_hand():
     contexts = np.array([context for context, _ in BY_HAND], np.float32)
-    np.testing.assert_array_equal(Rim(0.5).means(contexts), [means for _, means in BY_HAND])
+    np.testing.assert_array_equal(WheelProblem(0.5).means(contexts), [means for _, means in BY_HAND])
 
 
 @pytest.mark.parametrize("arm", range(5))
@@ -63,7 +63,7 @@ def test_the_rim_is_its_share_of_the_disc(delta):
     share = 1 - delta**2
     beyond = np.hypot(*x.T) >= delta
     assert abs(beyond.mean() - share) < 5 * np.sqrt(share * (1 - share) / n)
-    means = Rim(delta).means(x.astype(np.float32))
+    means = WheelProblem(delta).means(x.astype(np.float32))
     np.testing.assert_array_equal(means.max(1) == 50, beyond)
     for arm in range(4):
         assert abs((means[:, arm] == 50).mean() - share / 4) < 5 * np.sqrt(share / 4 * (1 - share / 4) / n)
