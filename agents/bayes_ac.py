@@ -134,8 +134,8 @@ class BayesAC(ValueAgent):
             torch.cat([x, sample.action], 1), None, (y + perturbation)[..., None], weight * sample.weight, sample.size
         )
         info = self.posterior.learn(batch, self.z)
-        climbed = self.actors.climb(lambda a: self.value(self.posterior, x, a), x)
-        info["policy_value"] = climbed * self.normalizer.scale
+        policy_value = self.actors.ascend(lambda a: self.value(self.posterior, x, a), x)
+        info["policy_value"] = policy_value * self.normalizer.scale
         with torch.no_grad():
             self.target_update(
                 [*self.target.parameters(), self.target_actors.psi], [*self.posterior.parameters(), self.actors.psi]

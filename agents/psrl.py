@@ -177,7 +177,9 @@ class PSRL(ModelBasedAgent):
         self.learned.fill_(replay.rows)
         self.ended.fill_(False)
         return (
-            info | metrics | {"model/temperature": self.dynamics.temperature, "model/broken": self.mpc.broken.clone()}
+            info
+            | metrics
+            | {"model/temperature": self.dynamics.temperature, "model/broken": self.mpc.nonfinite.clone()}
         )
 
     def capture(

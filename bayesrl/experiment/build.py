@@ -46,7 +46,7 @@ from bayesrl.training.rules import Intervals, SolveRule, StopRule
 from bayesrl.training.tags import layout
 from bayesrl.training.vector_env import VectorEnvAdapter
 from bayesrl.world_models.agent import ModelBasedAgent
-from bayesrl.world_models.imagination import imaginable
+from bayesrl.world_models.imagination import world_signature
 
 
 def build(
@@ -252,7 +252,7 @@ def build_imagination(config: DictConfig, spec: EnvSpec, device: torch.device) -
         raise ConfigError([f"got imagination={config.imagination['_target_']} for {config.agent['_target_']}, {able}"])
     node = config.imagination
     with building("imagination", node):
-        shape, outputs = imaginable(spec)
+        shape, outputs = world_signature(spec)
     world = build_posterior(node, spec, shape, outputs, device, "imagination.")
     own = cfg.own(node)
     made = instantiate(own, _convert_="all")

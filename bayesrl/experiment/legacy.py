@@ -47,9 +47,10 @@ KEYS: dict[str, str | None] = {
     "network.normalise": "network.normalize",
     "imagination.network.normalise": "imagination.network.normalize",
 }
-# Names in checkpoints and replay files: a part of a dotted name (`scaling`), or several (`mpc.kept`).
+# Names in checkpoints and replay files: the first part of a dotted name (`scaling`), or the first ones (`mpc.kept`).
 STATE: dict[str, str] = {
     "held": "index",
+    "mpc.broken": "mpc.nonfinite",
     "mpc.kept": "mpc.elites",
     "scaling": "normalizer",
     "seen": "window",
@@ -127,7 +128,7 @@ def _rename(key: Any) -> Any:
     if not isinstance(key, str):
         return key
     for old in sorted(STATE, key=len, reverse=True):
-        renamed = re.sub(rf"(?<![^.]){re.escape(old)}(?![^.])", STATE[old], key)
+        renamed = re.sub(rf"^{re.escape(old)}(?![^.])", STATE[old], key)
         if renamed != key:
             return renamed
     return key

@@ -39,7 +39,7 @@ class Normalizer(nn.Module):
         self.discount, self.returns, self.shape = discount, returns, spec.shape
         pixels = spec.dtype == torch.uint8
         self.standardize = observations and spec.dtype != torch.int64
-        self.alone = not (self.standardize or pixels)
+        self.is_identity = not (self.standardize or pixels)
         shape = spec.shape[2:] if pixels else spec.shape if self.standardize else ()
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("square", torch.ones(shape, dtype=torch.float64))
@@ -59,13 +59,13 @@ class Normalizer(nn.Module):
         if self.standardize:
             # Welford's update, so that a large offset costs no precision; `square` is the running variance.
             mean, square = self.mean, self.square
-            seen = transition.obs.reshape(-1, mean.numel())  # pixels as so many observations of their channels
-            per = len(seen) // len(rate)
+            values = transition.obs.reshape(-1, mean.numel())  # pixels as so many observations of their channels
+            per = len(values) // len(rate)
             share = rate if per == 1 else rate.repeat_interleave(per) / per
-            delta = seen - mean.flatten()
+            delta = values - mean.flatten()
             step = share @ delta
-            spread = share @ (delta * (delta - step))
-            square.mul_(keep).add_(spread.view_as(square))
+            squared = share @ (delta * (delta - step))
+            square.mul_(keep).add_(squared.view_as(square))
             self.shift.copy_(mean.add_(step.view_as(mean)))
             self.gain.copy_(square.clamp(min=1e-8).rsqrt_())
         if self.returns:
@@ -81,7 +81,7 @@ class Normalizer(nn.Module):
 
         Observations [B, *shape], or windows of them [B, W, 1 + prod(shape)], whose flags stay.
         """
-        if self.alone:
+        if self.is_identity:
             return obs
         shift, gain = self.shift, self.gain
         if obs.shape[1:] != self.shape:

@@ -53,7 +53,7 @@ class Actors(nn.Module):
         """Policy k[i] at input i: [E] int64, [E, *] -> [E, A]."""
         return self.network.paired(self.psi[k], x).tanh()
 
-    def climb(self, value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def ascend(self, value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """One step up `value`, from actions [K, B, A] to [K, B], at inputs [B, *]; returns its mean before, 0-d."""
         worth = value(self(x)).mean(1)  # [K]
         self.psi.grad = torch.autograd.grad(-worth.sum(), self.psi)[0]  # and none of what `value` is made of

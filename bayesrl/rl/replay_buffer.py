@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bayesrl.rl.observation_windows import append, window
 from bayesrl.rl.types import EnvSpec, Transition
 
-FACTS = ("reward", "terminated", "done", "valid")
+SCALARS = ("reward", "terminated", "done", "valid")
 
 
 class Sample(NamedTuple):
@@ -91,8 +91,8 @@ class ReplayBuffer(nn.Module):
         # What is one number a transition lies side by side, so that it is written at once and gathered at once; float32
         # holds actions and flags exactly.
         self.continuous = spec.bounds is not None
-        first = len(FACTS) + (spec.actions if self.continuous else 1)  # column of the tags
-        shapes["facts"] = ((first + tags.shape[1],), torch.float32)
+        first = len(SCALARS) + (spec.actions if self.continuous else 1)  # column of the tags
+        shapes["scalars"] = ((first + tags.shape[1],), torch.float32)
         need = sum(self.T * E * math.prod(shape) * dtype.itemsize for shape, dtype in shapes.values())
         if need > (free := free_memory(device)):
             raise MemoryError(
@@ -100,10 +100,10 @@ class ReplayBuffer(nn.Module):
                 f"{free / 2**30:.1f} GiB free on {device}: lower agent.capacity to {int(0.8 * free / need * capacity)}"
             )
         stored = {k: torch.zeros(self.T, E, *shape, dtype=dtype, device=device) for k, (shape, dtype) in shapes.items()}
-        self.facts, self.tags, self.first = stored.pop("facts"), tags.dtype, first
-        named = {name: self.facts[..., i] for i, name in enumerate(FACTS)}
-        action = self.facts[..., len(FACTS) : first] if self.continuous else self.facts[..., len(FACTS)]
-        named |= {"action": action, "tags": self.facts[..., first:]}
+        self.scalars, self.tags, self.first = stored.pop("scalars"), tags.dtype, first
+        named = {name: self.scalars[..., i] for i, name in enumerate(SCALARS)}
+        action = self.scalars[..., len(SCALARS) : first] if self.continuous else self.scalars[..., len(SCALARS)]
+        named |= {"action": action, "tags": self.scalars[..., first:]}
         self.columns = stored | named  # [T, E, ...] by name
         self.rows = 0  # ever written
         # In place at every step, because a captured update holds its address.
@@ -115,9 +115,9 @@ class ReplayBuffer(nn.Module):
         _, action, reward, terminated, truncated, _, valid, _ = transition
         numbers = [reward, terminated.float(), (terminated | truncated).float(), valid.float()]
         numbers += [] if self.continuous else [action.float()]
-        facts = [torch.stack(numbers, -1)] + [action] * self.continuous
-        facts += [tags.float()] * (tags.shape[1] > 0)
-        self.facts[i] = torch.cat(facts, -1) if len(facts) > 1 else facts[0]
+        scalars = [torch.stack(numbers, -1)] + [action] * self.continuous
+        scalars += [tags.float()] * (tags.shape[1] > 0)
+        self.scalars[i] = torch.cat(scalars, -1) if len(scalars) > 1 else scalars[0]
         self.columns["obs"][i] = transition.obs
         self.columns["next_obs"][i] = transition.next_obs
         if "next_mask" in self.columns:
@@ -148,9 +148,9 @@ class ReplayBuffer(nn.Module):
         steps = torch.arange(self.n_step, device=index.device)[:, None]
         window = index + steps * self.E  # [n_step, B]
         window = torch.where(window < self.T * self.E, window, window - self.T * self.E)
-        facts = self.facts.flatten(0, 1)[window]
-        rewards, terminated, done, valid = facts[..., : len(FACTS)].unbind(-1)
-        action = facts[0, :, len(FACTS) : self.first]
+        scalars = self.scalars.flatten(0, 1)[window]
+        rewards, terminated, done, valid = scalars[..., : len(SCALARS)].unbind(-1)
+        action = scalars[0, :, len(SCALARS) : self.first]
         last, weight, reward = index, valid[0], rewards[0]
         discount, alive = torch.full_like(reward, self.discount), 1 - done[0]
         end = terminated[0]
@@ -174,7 +174,7 @@ class ReplayBuffer(nn.Module):
             next_obs=next_obs,
             next_mask=flat["next_mask"][last] if "next_mask" in flat else None,
             weight=weight,
-            tags=facts[0, :, self.first :].to(self.tags),
+            tags=scalars[0, :, self.first :].to(self.tags),
             size=self.size,
         )
 
@@ -185,7 +185,7 @@ class ReplayBuffer(nn.Module):
         """
         back = torch.arange(self.history - 1, -1, -1, device=index.device) * self.E
         rows = (index[:, None] - back) % (self.T * self.E)
-        *_, done, valid = self.facts.flatten(0, 1)[rows[:, :-1]][..., : len(FACTS)].unbind(-1)
+        *_, done, valid = self.scalars.flatten(0, 1)[rows[:, :-1]][..., : len(SCALARS)].unbind(-1)
         going = (valid * (1 - done)).flip(1).cumprod(1).flip(1)
         real = torch.cat([going, torch.ones_like(going[:, :1])], 1)
         return window(self.columns["obs"].flatten(0, 1)[rows], real)

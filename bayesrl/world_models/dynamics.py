@@ -77,11 +77,11 @@ class Dynamics(nn.Module):
                 "termination: WithFlag(likelihood)"
             )
         device = next(posterior.parameters()).device
-        known("reward", reward, torch.float32, spec, device)
-        known("terminated", terminated, torch.bool, spec, device)
+        check_function("reward", reward, torch.float32, spec, device)
+        check_function("terminated", terminated, torch.bool, spec, device)
         self.spec, self.reward, self.terminated = spec, reward, terminated
         self.memory, self.reward_scale = memory, reward_scale
-        self.learners = nn.ModuleList(tempered(posterior, temperatures))  # type: ignore[assignment]
+        self.learners = nn.ModuleList(at_temperatures(posterior, temperatures))  # type: ignore[assignment]
         self.averages = nn.ModuleList(x.snapshot() for x in self.learners)  # type: ignore[assignment]
         self.posterior: Learner = self.averages[0].snapshot()  # type: ignore[assignment]
         K = width - spec.actions + 1
@@ -140,12 +140,12 @@ class Dynamics(nn.Module):
         Stochastic Approximation by Averaging, 1992). Returns 0-d tensors: the loss of the last update and its terms.
         """
         rows = torch.arange(min(replay.rows, replay.T) * replay.E, device=self.mean.device)
-        seen = replay.gather(rows)
-        self.check(seen)
-        self.standardize(seen)
+        stored = replay.gather(rows)
+        self.check(stored)
+        self.standardize(stored)
         info: dict[str, Tensor] = {}
-        for done in range(updates):
-            rate = torch.tensor(1 / max(1, done - updates // 2), device=self.mean.device)
+        for i in range(updates):
+            rate = torch.tensor(1 / max(1, i - updates // 2), device=self.mean.device)
             sample = replay.gather(replay.index(batch_size))._replace(next_mask=None)
             z = [learner.index(learner.draws) for learner in self.learners]
             info = self.step(rate, *(part for part in sample if part is not None), *z)
@@ -155,12 +155,12 @@ class Dynamics(nn.Module):
         self.choose()
         return info
 
-    def update(self, rate: Tensor, *given: Tensor) -> dict[str, Tensor]:
+    def update(self, rate: Tensor, *args: Tensor) -> dict[str, Tensor]:
         """Teach a sample's parts to every learner, under the draws given for each: a pure tensor function.
 
         The averages move to their learners by `rate`, 0-d.
         """
-        obs, action, reward, discount, next_obs, weight, tags, size, *draws = given
+        obs, action, reward, discount, next_obs, weight, tags, size, *draws = args
         sample = Sample(obs, action, reward, discount, next_obs, None, weight, tags, size)
         infos = []
         for learner, average, z in zip(self.learners, self.averages, draws, strict=True):
@@ -173,8 +173,8 @@ class Dynamics(nn.Module):
     def capture(self, sample: Sample, calls: float, say: Callable[[str], None]) -> bool:
         """Compile an update for samples of these shapes, if so many save more time than that takes; whether it did."""
         z = [learner.index(learner.draws, Generator(self.mean.device).manual_seed(0)) for learner in self.learners]
-        given = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
-        self.step = capture(self.update, self, *given, name="the update", calls=calls, say=say)
+        args = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
+        self.step = capture(self.update, self, *args, name="the update", calls=calls, say=say)
         return self.step != self.update
 
     @torch.no_grad()
@@ -187,8 +187,8 @@ class Dynamics(nn.Module):
         if self.reward is None:
             return
         reward = self.reward(sample.obs, self.encode_action(sample.action), sample.next_obs)
-        if len(broken := (~reward.isfinite() & (sample.weight > 0)).nonzero()):
-            i = int(broken[0])
+        if len(invalid := (~reward.isfinite() & (sample.weight > 0)).nonzero()):
+            i = int(invalid[0])
             raise ValueError(
                 f"got the reward {float(reward[i])} from the reward function at obs {sample.obs[i].tolist()}, action "
                 f"{sample.action[i].tolist()}, next obs {sample.next_obs[i].tolist()}, wanted a finite number: mend it"
@@ -202,11 +202,11 @@ class Dynamics(nn.Module):
         """
         weight = sample.weight[:, None] / sample.weight.sum()
         x = torch.cat([sample.obs, self.encode_action(sample.action)], -1)
-        still = torch.ones_like(self.target_scale)
-        still[-1] = 1e-3
+        constant_targets = torch.ones_like(self.target_scale)
+        constant_targets[-1] = 1e-3
         for values, mean, scale, constant in (
             (x, self.mean, self.scale, torch.ones_like(self.scale)),
-            (changes(sample), self.target_mean, self.target_scale, still),
+            (targets(sample), self.target_mean, self.target_scale, constant_targets),
         ):
             center = (weight * values).sum(0)
             std = (weight * (values - center).square()).sum(0).sqrt()
@@ -217,7 +217,7 @@ class Dynamics(nn.Module):
     def batch(self, sample: Sample, learner: Learner, z: Tensor) -> Batch:
         """A sample of transitions as what a learner is taught for its draws z [n, *]."""
         weight, shift = learner.bootstrap(z, sample.tags)
-        y = (changes(sample) - self.target_mean) / self.target_scale
+        y = (targets(sample) - self.target_mean) / self.target_scale
         y = y.expand(len(z), *y.shape) + shift[..., None]
         flag = (sample.discount == 0).to(y.dtype).expand(len(z), -1)[..., None]
         x = self.inputs(sample.obs, self.encode_action(sample.action))
@@ -236,9 +236,9 @@ class Dynamics(nn.Module):
         sample = sample._replace(**parts)
         z = self.posterior.index(1, Generator(device=self.mean.device).manual_seed(0))
         batch = self.batch(sample, self.posterior, z)
-        told = [score(average, batch) for average in self.averages]
-        self.scores.lerp_(torch.stack([each["nll"] for each in told]).nan_to_num(1e9, 1e9), 1 - self.memory)
-        return told[int(self.chosen)]
+        metrics = [score(average, batch) for average in self.averages]
+        self.scores.lerp_(torch.stack([each["nll"] for each in metrics]).nan_to_num(1e9, 1e9), 1 - self.memory)
+        return metrics[int(self.chosen)]
 
     @torch.no_grad()
     def choose(self) -> None:
@@ -252,7 +252,7 @@ class Dynamics(nn.Module):
         return getattr(self.posterior, "temperature", self.mean.new_tensor(torch.nan))
 
 
-class Imagined(NamedTuple):
+class WorldStep(NamedTuple):
     """One step of n worlds.
 
     Attributes:
@@ -278,7 +278,7 @@ class Worlds:
     def __init__(self, dynamics: Dynamics, function: Callable[[Tensor], Tensor], count: int) -> None:
         self.dynamics, self.function, self.count = dynamics, function, count
 
-    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> WorldStep:
         """Each world on a batch of its own.
 
         Arguments:
@@ -293,11 +293,11 @@ class Worlds:
         if noise is not None:
             y = y + likelihood.variance(out)[..., :-1].sqrt() * noise
         change, reward = (d.target_mean + d.target_scale * y).split([len(d.target_mean) - 1, 1], -1)
-        after = obs + change
-        return Imagined(
-            after,
-            reward[..., 0] if d.reward is None else d.reward(obs, action, after),
-            flag[..., 0] if d.terminated is None else d.terminated(after).to(y.dtype),
+        next_obs = obs + change
+        return WorldStep(
+            next_obs,
+            reward[..., 0] if d.reward is None else d.reward(obs, action, next_obs),
+            flag[..., 0] if d.terminated is None else d.terminated(next_obs).to(y.dtype),
         )
 
 
@@ -315,7 +315,9 @@ def signature(spec: EnvSpec) -> tuple[tuple[int], int]:
     return (spec.shape[0] + spec.actions,), spec.shape[0] + 2
 
 
-def known(name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpec, device: torch.device) -> None:
+def check_function(
+    name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpec, device: torch.device
+) -> None:
     """Try a reward or an end that is given, where it is, on numbers of the shapes that it will be called with.
 
     Raises:
@@ -325,17 +327,17 @@ def known(name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpe
         return
     shape = 3, 2
     obs, action = (torch.zeros(*shape, width, device=device) for width in (spec.shape[0], spec.actions))
-    given = (obs, action, obs) if name == "reward" else (obs,)
-    called = f"the {name} function, called with {' and '.join(str([*x.shape]) for x in given)}"
+    args = (obs, action, obs) if name == "reward" else (obs,)
+    called = f"the {name} function, called with {' and '.join(str([*x.shape]) for x in args)}"
     try:
-        out = function(*given)
+        out = function(*args)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise ValueError(
             f"got {type(error).__name__}: {' '.join(str(error).split())} from {called}, wanted no exception: mend it "
             f"at {place.filename}, line {place.lineno}"
         ) from error
-    if any(x._version for x in given):
+    if any(x._version for x in args):
         raise ValueError(f"got a change in place by {called}, wanted its arguments as they were: x = x - 1, not x -= 1")
     got = f"{[*out.shape]} of {out.dtype}" if isinstance(out, Tensor) else repr(out)
     if not isinstance(out, Tensor) or out.shape != shape or out.dtype != dtype:
@@ -344,12 +346,12 @@ def known(name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpe
         )
 
 
-def changes(sample: Sample) -> Tensor:
+def targets(sample: Sample) -> Tensor:
     """Change of the observation and reward, [B, K]."""
     return torch.cat([sample.next_obs - sample.obs, sample.reward[:, None]], -1)
 
 
-def tempered(posterior: Learner, temperatures: Sequence[float]) -> list[Learner]:
+def at_temperatures(posterior: Learner, temperatures: Sequence[float]) -> list[Learner]:
     """The posterior itself, or copies of it at each of the temperatures."""
     if not temperatures:
         return [posterior]

@@ -1,4 +1,4 @@
-"""Imagination: what an agent learns from beside what happened, short branches of draws of a dynamics posterior.
+"""Imagination: what an agent learns from beside its experience, short branches of draws of a dynamics posterior.
 
     batch = (1 - share) B from the replay + share B from branches s, a_1, s_1, ..., a_H, s_H;    s from the replay,
     s_{t+1}, r_t ~ world z, a_t ~ the agent's own policy, one draw of each a branch
@@ -64,7 +64,7 @@ class Imagination(Experience):
         capacity: int = 2000,
     ) -> None:
         super().__init__()
-        imaginable(spec)
+        world_signature(spec)
         if (W := max(posterior.history, world.history)) > 1:
             raise ValueError(
                 f"got a network with a history of {W} observations, wanted 1, because worlds are "
@@ -120,18 +120,18 @@ class Imagination(Experience):
         """Store H steps of every branch; what is not finite is stored as no transition."""
         n, dynamics = self.branches, self.dynamics
         worlds = dynamics.worlds(dynamics.posterior.index(n))
-        obs = begin(replay, n)
+        obs = start_observations(replay, n)
         for t in range(self.horizon):
             action = policy(obs)
             noise = torch.randn(n, 1, len(dynamics.target_mean), device=obs.device)
-            made = worlds.step(obs[:, None], dynamics.encode_action(action)[:, None], noise)
-            after, reward, ends = made.next_obs[:, 0], made.reward[:, 0], made.terminated[:, 0]
-            valid = after.isfinite().all(1) & reward.isfinite() & ends.isfinite()
+            step = worlds.step(obs[:, None], dynamics.encode_action(action)[:, None], noise)
+            next_obs, reward, ends = step.next_obs[:, 0], step.reward[:, 0], step.terminated[:, 0]
+            valid = next_obs.isfinite().all(1) & reward.isfinite() & ends.isfinite()
             terminated = valid & (torch.rand_like(ends) < ends)
-            cut = ~valid if t < self.horizon - 1 else ~terminated
-            after, reward = torch.where(valid[:, None], after, obs), torch.where(valid, reward, 0.0)
-            self.memory.add(Transition(obs, action, reward, terminated, cut, after, valid), posterior.tags(n))
-            obs = torch.where((terminated | cut)[:, None], begin(replay, n), after)
+            truncated = ~valid if t < self.horizon - 1 else ~terminated
+            next_obs, reward = torch.where(valid[:, None], next_obs, obs), torch.where(valid, reward, 0.0)
+            self.memory.add(Transition(obs, action, reward, terminated, truncated, next_obs, valid), posterior.tags(n))
+            obs = torch.where((terminated | truncated)[:, None], start_observations(replay, n), next_obs)
 
     def index(self, replay: ReplayBuffer, batch_size: int) -> Tensor:
         """Places in the replay, then of the imagined share places in the imagined memory."""
@@ -140,15 +140,15 @@ class Imagination(Experience):
 
     def gather(self, replay: ReplayBuffer, index: Tensor) -> Sample:
         count = round(self.share * len(index))
-        real, dreamt = index.split([len(index) - count, count])
-        happened, imagined = replay.gather(real), self.memory.gather(dreamt)
-        happened = happened._replace(tags=happened.tags[:, : self.width].to(self.dtype))
+        real_index, imagined_index = index.split([len(index) - count, count])
+        real, imagined = replay.gather(real_index), self.memory.gather(imagined_index)
+        real = real._replace(tags=real.tags[:, : self.width].to(self.dtype))
         joined = {
             name: torch.cat([part, getattr(imagined, name)])
-            for name, part in happened._asdict().items()
+            for name, part in real._asdict().items()
             if part is not None and part.dim()
         }
-        return happened._replace(**joined)  # without masks, and of the replay's size
+        return real._replace(**joined)  # without masks, and of the replay's size
 
     def get_extra_state(self) -> dict:
         return {"rows": self.memory.rows, "columns": self.memory.rows_since(0), "metrics": self.metrics}
@@ -170,13 +170,13 @@ class Steps(ReplayBuffer):
         return sample._replace(tags=sample.tags[:, self.width :].to(self.dtype))
 
 
-def begin(replay: ReplayBuffer, n: int) -> Tensor:
+def start_observations(replay: ReplayBuffer, n: int) -> Tensor:
     """Random remembered observations that were acted on, [n, D]."""
     real = replay.columns["valid"].flatten().nonzero()[:, 0]  # rows never written are not valid
     return replay.columns["obs"].flatten(0, 1)[real[torch.randint(len(real), (n,), device=real.device)]]
 
 
-def imaginable(spec: EnvSpec) -> tuple[tuple[int], int]:
+def world_signature(spec: EnvSpec) -> tuple[tuple[int], int]:
     """Return what `dynamics.signature` gives for environments whose worlds can be imagined.
 
     Raises:

@@ -19,7 +19,7 @@ from bayesrl.world_models.dynamics import Dynamics
 from bayesrl.world_models.planners import Plan, Planner
 from bayesrl.world_models.propagation import Rollouts, TSinf, rollout
 
-STRETCH = 10  # steps of a rollout in one graph: compiling takes as long as these, whatever the horizon
+CHUNK = 10  # steps of a rollout in one graph: compiling takes as long as these, whatever the horizon
 
 
 class PlanState(NamedTuple):
@@ -50,15 +50,15 @@ class MPC(nn.Module):
 
     mean: Tensor
     elites: Tensor
-    broken: Tensor
+    nonfinite: Tensor
 
     def __init__(self, spec: EnvSpec, dynamics: Dynamics, planner: Planner, propagation: TSinf) -> None:
         super().__init__()
         self.dynamics, self.planner, self.propagation, self.actions = dynamics, planner, propagation, spec.actions
-        plan = planner.begin(spec.num_envs, spec.actions + propagation.controls(spec.shape[0]), dynamics.mean)
+        plan = planner.initial(spec.num_envs, spec.actions + propagation.controls(spec.shape[0]), dynamics.mean)
         self.register_buffer("mean", plan.mean)
         self.register_buffer("elites", plan.elites)
-        self.register_buffer("broken", torch.zeros((), device=plan.mean.device))
+        self.register_buffer("nonfinite", torch.zeros((), device=plan.mean.device))
         self.compiled: dict[tuple, Callable] | None = None
         self.calls = math.inf
         self.say: Callable[[str], None] = print
@@ -71,11 +71,11 @@ class MPC(nn.Module):
             episode_start: where an episode begins, [E] bool.
             noisy: whether particles feel the aleatoric part.
         """
-        before = self.planner.begin(len(obs), self.mean.shape[-1], obs)._replace(mean=self.mean, elites=self.elites)
-        plan = self.search(self.propagation, z, obs, self.planner.later(before, episode_start), noisy)
+        before = self.planner.initial(len(obs), self.mean.shape[-1], obs)._replace(mean=self.mean, elites=self.elites)
+        plan = self.search(self.propagation, z, obs, self.planner.warm_start(before, episode_start), noisy)
         self.mean.copy_(plan.mean)
         self.elites.copy_(plan.elites)
-        self.broken += plan.broken.sum()
+        self.nonfinite += plan.nonfinite.sum()
         return plan.best[:, 0, : self.actions]
 
     @torch.no_grad()
@@ -101,9 +101,9 @@ class MPC(nn.Module):
             generator: of the search's random numbers; by default one whose seed is the step of the episode.
         """
         E, planner, A = len(obs), self.planner, self.actions + propagation.controls(obs.shape[1])
-        plan, step = planner.begin(E, A, obs), torch.zeros(E, dtype=torch.int64, device=obs.device)
+        plan, step = planner.initial(E, A, obs), torch.zeros(E, dtype=torch.int64, device=obs.device)
         if state is not None:
-            plan = planner.later(plan._replace(mean=state.mean, elites=state.elites), episode_start)
+            plan = planner.warm_start(plan._replace(mean=state.mean, elites=state.elites), episode_start)
             step = (state.step + 1) * ~episode_start
         generator = generator or Generator(obs.device).manual_seed(int(step.max()))
         plan = self.search(propagation, z, obs, plan, noisy, generator)
@@ -134,41 +134,41 @@ class MPC(nn.Module):
         self, propagation: TSinf, z: Tensor, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
     ) -> Tensor:
         """Return `propagation.returns` in worlds z [E S, *], by one stretch of the horizon after the other."""
-        H, n = actions.shape[2], self.stretches
-        at = Rollouts.begin(obs, propagation.particles(len(z) // len(obs)), actions.shape[1])
+        H, n = actions.shape[2], self.chunks
+        rollouts = Rollouts.start(obs, propagation.particles(len(z) // len(obs)), actions.shape[1])
         for t in (slice(H * k // n, H * (k + 1) // n) for k in range(n)):
-            given = z, *at, actions[:, :, t], shift[t], *(() if noise is None else (noise[t],))
-            at = Rollouts(*self.move(propagation, given))
-        return at.worth()
+            args = z, *rollouts, actions[:, :, t], shift[t], *(() if noise is None else (noise[t],))
+            rollouts = Rollouts(*self.advance(propagation, args))
+        return rollouts.value()
 
     @property
-    def stretches(self) -> int:
+    def chunks(self) -> int:
         """The number of stretches of the horizon, as equal as can be."""
-        return math.ceil(self.planner.horizon / STRETCH)
+        return math.ceil(self.planner.horizon / CHUNK)
 
-    def stretch(self, propagation: TSinf, z: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+    def rollout_chunk(self, propagation: TSinf, z: Tensor, *args: Tensor) -> tuple[Tensor, ...]:
         """Make some steps of all rollouts, a pure function of parts of `Rollouts`, actions, shift and any noise."""
-        *at, actions, shift = given[:5]
-        noise = given[5] if len(given) > 5 else None
-        return tuple(rollout(self.dynamics.worlds(z), propagation, Rollouts(*at), actions, noise, shift))
+        *rollouts, actions, shift = args[:5]
+        noise = args[5] if len(args) > 5 else None
+        return tuple(rollout(self.dynamics.worlds(z), propagation, Rollouts(*rollouts), actions, noise, shift))
 
-    def move(self, propagation: TSinf, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Call `stretch`, compiled if `capture` was called: anew for every propagation and for all other shapes."""
-        stretch = partial(self.stretch, propagation)
+    def advance(self, propagation: TSinf, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Call `rollout_chunk`; after `capture`, compiled once for each propagation and each set of shapes."""
+        chunk = partial(self.rollout_chunk, propagation)
         if self.compiled is None:
-            return stretch(*given)
-        key = type(propagation), repr(vars(propagation)), *(part.shape for part in given)
+            return chunk(*args)
+        key = type(propagation), repr(vars(propagation)), *(part.shape for part in args)
         if key not in self.compiled:
-            self.compiled[key] = capture(stretch, self, *given, name="planning", calls=self.calls, say=self.say)
-        return self.compiled[key](*given)
+            self.compiled[key] = capture(chunk, self, *args, name="planning", calls=self.calls, say=self.say)
+        return self.compiled[key](*args)
 
     def capture(self, z: Tensor, noisy: bool, acts: float, say: Callable[[str], None]) -> bool:
         """Compile rollouts if so many actions in worlds z [E S, *] save more than that takes; return whether it did."""
-        self.compiled, self.calls, self.say = {}, acts * self.planner.iterations * self.stretches, say
+        self.compiled, self.calls, self.say = {}, acts * self.planner.iterations * self.chunks, say
         obs = self.mean.new_zeros(len(self.mean), len(self.dynamics.target_mean) - 1)
         with preserve_state(self), torch.random.fork_rng():
             self.act(z, obs, torch.ones_like(obs[:, 0], dtype=torch.bool), noisy)
-        if any(isinstance(stretch, partial) for stretch in self.compiled.values()):
+        if any(isinstance(chunk, partial) for chunk in self.compiled.values()):
             self.compiled = None
         self.calls = math.inf
         return self.compiled is not None

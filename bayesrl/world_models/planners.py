@@ -23,14 +23,14 @@ class Plan(NamedTuple):
         mean, std: of the sequences to try next, [E, H, A].
         elites: good sequences to try again, [E, k, H, A].
         best: the sequence to act on, [E, H, A].
-        broken: candidates whose rollouts were not finite, [E].
+        nonfinite: candidates whose rollouts were not finite, [E].
     """
 
     mean: Tensor
     std: Tensor
     elites: Tensor
     best: Tensor
-    broken: Tensor
+    nonfinite: Tensor
 
 
 class Planner:
@@ -55,7 +55,7 @@ class Planner:
                 raise ValueError(f"got {name}={value}, wanted at least 1")
         self.horizon, self.candidates, self.iterations = horizon, candidates, iterations
 
-    def begin(self, E: int, A: int, like: Tensor) -> Plan:
+    def initial(self, E: int, A: int, like: Tensor) -> Plan:
         """A plan that knows nothing."""
         zeros = like.new_zeros(E, self.horizon, A)
         elites = like.new_zeros(E, self.reused, self.horizon, A)
@@ -71,12 +71,12 @@ class Planner:
         """One iteration with noise [E, C, H, A]."""
         raise ValueError(f"got the planner {type(self).__name__} without improve, wanted one that says how it searches")
 
-    def later(self, plan: Plan, start: Tensor) -> Plan:
+    def warm_start(self, plan: Plan, episode_start: Tensor) -> Plan:
         """The plan one step later, from which the next search begins; forgotten where an episode starts, [E] bool."""
-        fresh = self.begin(len(plan.mean), plan.mean.shape[-1], plan.mean)
-        going = ~start[:, None, None]
+        initial = self.initial(len(plan.mean), plan.mean.shape[-1], plan.mean)
+        going = ~episode_start[:, None, None]
         mean, elites = (torch.cat([s[..., 1:, :], s[..., -1:, :]], -2) for s in (plan.mean, plan.elites))
-        return fresh._replace(mean=mean * going, elites=elites * going[:, None])
+        return initial._replace(mean=mean * going, elites=elites * going[:, None])
 
 
 class RandomShooting(Planner):
@@ -92,7 +92,7 @@ class RandomShooting(Planner):
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
         x = 2 * torch.special.ndtr(noise) - 1
         value = score(x)
-        return plan._replace(best=top(x, value, 1)[:, 0], broken=plan.broken + broken(value))
+        return plan._replace(best=top(x, value, 1)[:, 0], nonfinite=plan.nonfinite + count_nonfinite(value))
 
 
 class CEM(Planner):
@@ -122,7 +122,7 @@ class CEM(Planner):
         x = (plan.mean[:, None] + plan.std[:, None] * noise).clamp(-1, 1)
         value = score(x)
         mean, std = refit(plan, top(x, value, self.elites), self.momentum)
-        return Plan(mean, std, plan.elites, mean, plan.broken + broken(value))
+        return Plan(mean, std, plan.elites, mean, plan.nonfinite + count_nonfinite(value))
 
 
 class ImprovedCEM(Planner):
@@ -162,7 +162,7 @@ class ImprovedCEM(Planner):
         value = score(x)
         elites = top(x, value, self.elites)
         mean, std = refit(plan, elites, self.momentum)
-        return Plan(mean, std, elites[:, : self.reused], elites[:, 0], plan.broken + broken(value))
+        return Plan(mean, std, elites[:, : self.reused], elites[:, 0], plan.nonfinite + count_nonfinite(value))
 
 
 class MPPI(Planner):
@@ -196,12 +196,12 @@ class MPPI(Planner):
         x = (plan.mean[:, None] + plan.std[:, None] * noise).clamp(-1, 1)
         value = score(x)
         finite = value.isfinite()
-        shown = torch.where(finite, value, 0.0)
-        center = shown.sum(1, True) / finite.sum(1, True).clamp(min=1)
-        spread = (finite * (shown - center).square()).mean(1, True).sqrt().clamp(min=1e-8)
-        weight = torch.where(finite, (value - value.amax(1, True)) / (self.temperature * spread), -1e9).softmax(1)
+        zeroed = torch.where(finite, value, 0.0)
+        center = zeroed.sum(1, True) / finite.sum(1, True).clamp(min=1)
+        std = (finite * (zeroed - center).square()).mean(1, True).sqrt().clamp(min=1e-8)
+        weight = torch.where(finite, (value - value.amax(1, True)) / (self.temperature * std), -1e9).softmax(1)
         mean = (weight[..., None, None] * x).sum(1)
-        return Plan(mean, plan.std, plan.elites, mean, plan.broken + broken(value))
+        return Plan(mean, plan.std, plan.elites, mean, plan.nonfinite + count_nonfinite(value))
 
 
 def top(x: Tensor, value: Tensor, k: int) -> Tensor:
@@ -219,7 +219,7 @@ def refit(plan: Plan, elites: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
     )
 
 
-def broken(value: Tensor) -> Tensor:
+def count_nonfinite(value: Tensor) -> Tensor:
     """Candidates without a finite value: [E, C] -> [E]."""
     return (value == -torch.inf).sum(1).to(value.dtype)
 

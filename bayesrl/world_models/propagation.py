@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from bayesrl.posteriors import Posterior
-from bayesrl.world_models.dynamics import Imagined, Worlds
+from bayesrl.world_models.dynamics import Worlds, WorldStep
 
 
 class TSinf:
@@ -50,8 +50,8 @@ class TSinf:
             noise: [E, S, K], the same for every candidate, so that luck does not choose between them; None for none.
             shift: a random number below S for each environment, [E] int64.
         """
-        made = step(worlds, obs, action, noise)
-        return made.next_obs, alive * (1 - made.terminated), alive * made.reward
+        predicted = step(worlds, obs, action, noise)
+        return predicted.next_obs, alive * (1 - predicted.terminated), alive * predicted.reward
 
 
 class TS1(TSinf):
@@ -88,9 +88,9 @@ class Expectation(TSinf):
         self, worlds: Worlds, obs: Tensor, alive: Tensor, action: Tensor, noise: Tensor | None, shift: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         E, _, C, D = obs.shape
-        made = step(worlds, obs.expand(E, worlds.count // E, C, D), action, None)
-        after, reward, terminated = (part.mean(1, True) for part in made)
-        return after, alive * (1 - terminated), alive * reward
+        predicted = step(worlds, obs.expand(E, worlds.count // E, C, D), action, None)
+        next_obs, reward, terminated = (part.mean(1, True) for part in predicted)
+        return next_obs, alive * (1 - terminated), alive * reward
 
 
 class Hallucinated(TSinf):
@@ -122,18 +122,18 @@ class Hallucinated(TSinf):
         E, _, C, D = obs.shape
         S = worlds.count // E
         action, eta = action.split([action.shape[-1] - D, D], -1)
-        made = step(worlds, obs.expand(E, S, C, D), action, noise)
-        mean, std = made.next_obs.mean(1, True), made.next_obs.std(1, correction=0, keepdim=True)
-        reward, terminated = made.reward.mean(1, True), made.terminated.mean(1, True)
+        predicted = step(worlds, obs.expand(E, S, C, D), action, noise)
+        mean, std = predicted.next_obs.mean(1, True), predicted.next_obs.std(1, correction=0, keepdim=True)
+        reward, terminated = predicted.reward.mean(1, True), predicted.terminated.mean(1, True)
         return mean + self.beta * std * eta[:, None], alive * (1 - terminated), alive * reward
 
 
-def step(worlds: Worlds, obs: Tensor, action: Tensor, noise: Tensor | None) -> Imagined:
+def step(worlds: Worlds, obs: Tensor, action: Tensor, noise: Tensor | None) -> WorldStep:
     """One step of E environments' worlds: obs [E, S, C, D], action [E, C, A], noise [E, S, K] -> [E, S, C, *]."""
     E, S, C, _ = obs.shape
     action = action[:, None].expand(E, S, C, -1).flatten(0, 1)
-    made = worlds.step(obs.flatten(0, 1), action, None if noise is None else noise.flatten(0, 1)[:, None])
-    return Imagined(*(part.unflatten(0, (E, S)) for part in made))
+    predicted = worlds.step(obs.flatten(0, 1), action, None if noise is None else noise.flatten(0, 1)[:, None])
+    return WorldStep(*(part.unflatten(0, (E, S)) for part in predicted))
 
 
 def returns(
@@ -148,7 +148,7 @@ def returns(
         shift: [H, E] int64, below S.
     """
     particles = propagation.particles(worlds.count // len(obs))
-    return rollout(worlds, propagation, Rollouts.begin(obs, particles, actions.shape[1]), actions, noise, shift).worth()
+    return rollout(worlds, propagation, Rollouts.start(obs, particles, actions.shape[1]), actions, noise, shift).value()
 
 
 class Rollouts(NamedTuple):
@@ -165,7 +165,7 @@ class Rollouts(NamedTuple):
     total: Tensor
 
     @classmethod
-    def begin(cls, obs: Tensor, particles: int, C: int) -> Rollouts:
+    def start(cls, obs: Tensor, particles: int, C: int) -> Rollouts:
         """All at obs [E, D]."""
         E, D = obs.shape
         return cls(
@@ -174,20 +174,20 @@ class Rollouts(NamedTuple):
             obs.new_zeros(E, particles, C),
         )
 
-    def worth(self) -> Tensor:
+    def value(self) -> Tensor:
         """Mean over particles, [E, C]; an observation that is not finite spoils the value too."""
         value = self.total.mean(1) + 0 * self.obs.sum((1, 3))
         return torch.where(value.isfinite(), value, -torch.inf)
 
 
 def rollout(
-    worlds: Worlds, propagation: TSinf, at: Rollouts, actions: Tensor, noise: Tensor | None, shift: Tensor
+    worlds: Worlds, propagation: TSinf, rollouts: Rollouts, actions: Tensor, noise: Tensor | None, shift: Tensor
 ) -> Rollouts:
     """Where particles get to by the actions of some steps; arguments as of `returns`."""
-    x, alive, total = at
+    x, alive, total = rollouts
     for t in range(actions.shape[2]):
-        x, alive, gained = propagation.step(
+        x, alive, reward = propagation.step(
             worlds, x, alive, actions[:, :, t], None if noise is None else noise[t], shift[t]
         )
-        total = total + gained
+        total = total + reward
     return Rollouts(x, alive, total)

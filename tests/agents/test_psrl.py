@@ -15,7 +15,7 @@ from bayesrl.optim import Adam
 from bayesrl.posteriors import Hypermodel
 from bayesrl.rl.types import EnvSpec, Transition
 from bayesrl.training import images
-from bayesrl.world_models.mpc import STRETCH
+from bayesrl.world_models.mpc import CHUNK
 from bayesrl.world_models.planners import CEM, MPPI, ImprovedCEM, Planner, RandomShooting
 from bayesrl.world_models.propagation import TS1, Expectation, Hallucinated, TSinf, returns
 from support.runs import checkpoint, metrics, same
@@ -250,15 +250,15 @@ def test_a_stretch_of_the_horizon_is_one_graph() -> None:
         at = torch.randn(2, 2, 8, 1, generator=g), torch.rand(2, 2, 8, generator=g), torch.randn(2, 2, 8, generator=g)
         return z, *at, torch.randn(2, 8, 3, 1, generator=g), torch.randint(2, (3, 2), generator=g), noise
 
-    graph = make_fx(lambda *args: mpc.stretch(mpc.propagation, *args))(*given())
+    graph = make_fx(lambda *args: mpc.rollout_chunk(mpc.propagation, *args))(*given())
     other = given()
-    for traced, plain in zip(graph(*other), mpc.stretch(mpc.propagation, *other), strict=True):
+    for traced, plain in zip(graph(*other), mpc.rollout_chunk(mpc.propagation, *other), strict=True):
         assert torch.allclose(traced, plain, atol=1e-6)
 
 
-@pytest.mark.parametrize("H", [1, STRETCH, 2 * STRETCH + 3])
+@pytest.mark.parametrize("H", [1, CHUNK, 2 * CHUNK + 3])
 def test_stretches_make_the_whole_horizon(H) -> None:
-    """A search by stretches values plans as whole rollouts do, whatever the horizon."""
+    """A search in chunks values plans as whole rollouts do, whatever the horizon."""
     planner = CEM(horizon=H, candidates=8, elites=4)
     made, g = agent(PETS, planner=planner, propagation=TS1(), worlds=2), torch.Generator().manual_seed(0)
     z, obs = made.dynamics.posterior.index(4, g), torch.randn(2, 1, generator=g)

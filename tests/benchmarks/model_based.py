@@ -41,7 +41,7 @@ from bayesrl.metrics.bootstrap import mean, resamples
 from bayesrl.rl.agent import Agent
 from bayesrl.training.evaluation import evaluate
 from bayesrl.training.rollout import Rollout
-from bayesrl.world_models.dynamics import Imagined
+from bayesrl.world_models.dynamics import WorldStep
 from bayesrl.world_models.planners import Plan, Planner
 from bayesrl.world_models.propagation import TSinf, returns
 
@@ -111,11 +111,11 @@ class World:
     def __init__(self, env: TensorEnv, state: Callable[[Tensor], State]) -> None:
         self.env, self.state = env, state
 
-    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> WorldStep:
         n, B, _ = obs.shape
         still = obs.new_full((n * B, self.env.step_noise), 0.5)
         state, reward, ended = self.env.dynamics(self.state(obs.flatten(0, 1)), action.flatten(0, 1), still)
-        return Imagined(*(x.unflatten(0, (n, B)) for x in (self.env.observe(state), reward, ended.to(obs.dtype))))
+        return WorldStep(*(x.unflatten(0, (n, B)) for x in (self.env.observe(state), reward, ended.to(obs.dtype))))
 
 
 class Knowing(Agent):
@@ -130,7 +130,9 @@ class Knowing(Agent):
     def predict(self, obs: Tensor, state: Plan | None = None, episode_start=None, mask=None) -> tuple[Tensor, Plan]:
         self.world.count = len(obs)
         shift = torch.zeros(self.planner.horizon, len(obs), dtype=torch.int64)
-        plan = self.planner.begin(len(obs), 1, obs) if state is None else self.planner.later(state, episode_start)
+        plan = (
+            self.planner.initial(len(obs), 1, obs) if state is None else self.planner.warm_start(state, episode_start)
+        )
         for eps in self.planner.noise(len(obs), 1, obs, self.generator):
             plan = self.planner.improve(lambda x: returns(self.world, TSinf(), obs, x, None, shift), plan, eps)
         return plan.best[:, 0], plan

@@ -139,7 +139,7 @@ def test_tables_move_settings_with_their_groups_and_whole_names_only(monkeypatch
     monkeypatch.setattr(legacy, "STATE", {"scaling": "normalizer", "mpc.kept": "mpc.elites"})
     config = {"tracking": {"tau": 0.1, "other": 1}, "a": {"b": 2, "c": 3}}
     assert legacy.translate_config(config) == {"target_update": {"rate": 0.1, "other": 1}, "a": {"c": 3}}
-    state = {"agent": {"scaling.mean": 1, "rescaling": 2, "mpc.kept": 3, "kept": 4}}
+    state = {"agent": {"scaling.mean": 1, "rescaling": 2, "mpc.kept": 3, "kept": 4, "net.scaling": 5}}
     assert legacy.translate_state(state) == {
-        "agent": {"normalizer.mean": 1, "rescaling": 2, "mpc.elites": 3, "kept": 4}
+        "agent": {"normalizer.mean": 1, "rescaling": 2, "mpc.elites": 3, "kept": 4, "net.scaling": 5}
     }

@@ -28,7 +28,7 @@ def test_each_policy_finds_the_best_action_of_its_own_value():
     for group in policies.optimizer.param_groups:
         group["lr"] = 1e-2
     best = torch.tensor([-0.5, 0.0, 0.5])[:, None]
-    worth = [policies.climb(lambda a: -(a[..., 0] - best).square(), torch.randn(32, 4)) for _ in range(400)]
+    worth = [policies.ascend(lambda a: -(a[..., 0] - best).square(), torch.randn(32, 4)) for _ in range(400)]
     assert worth[0] < -0.05 and worth[-1] > -1e-3
     assert (policies(torch.randn(64, 4))[..., 0] - best).abs().max() < 0.05
 
@@ -36,14 +36,14 @@ def test_each_policy_finds_the_best_action_of_its_own_value():
 def test_a_policy_without_slope_stays_where_it_is():
     policies = made()
     before = policies.psi.detach().clone()
-    policies.climb(lambda a: a[..., 0] * torch.tensor([0.0, 1.0, 0.0])[:, None], torch.randn(8, 4))
+    policies.ascend(lambda a: a[..., 0] * torch.tensor([0.0, 1.0, 0.0])[:, None], torch.randn(8, 4))
     moved = (policies.psi != before).any(1)
     assert moved.tolist() == [False, True, False]
 
 
 def test_climbing_leaves_no_gradient_in_what_is_climbed():
     policies, critic = made(), torch.nn.Linear(2, 1)
-    policies.climb(lambda a: critic(a)[..., 0], torch.randn(8, 4))
+    policies.ascend(lambda a: critic(a)[..., 0], torch.randn(8, 4))
     assert all(p.grad is None for p in critic.parameters())
 
 

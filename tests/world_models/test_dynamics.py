@@ -14,7 +14,7 @@ from bayesrl.networks.network import Network
 from bayesrl.posteriors import Batch, Ensemble, FullRank, Hypermodel, MeanField, Point, Posterior
 from bayesrl.rl.replay_buffer import ReplayBuffer
 from bayesrl.rl.types import EnvSpec, Transition
-from bayesrl.world_models.dynamics import Dynamics, Imagined, signature, tempered
+from bayesrl.world_models.dynamics import Dynamics, WorldStep, at_temperatures, signature
 from bayesrl.world_models.multi_step import score_steps, segments
 
 SPEC = EnvSpec((2,), torch.float32, 1, bounds=((-2.0,), (2.0,)))
@@ -284,7 +284,7 @@ def test_predictions_ahead_of_a_world_that_is_right() -> None:
 
         def step(self, obs, action, noise):
             after = obs + action
-            return Imagined(after, after[..., 0], torch.zeros(after.shape[:-1]))
+            return WorldStep(after, after[..., 0], torch.zeros(after.shape[:-1]))
 
     torch.manual_seed(0)
     obs, actions = torch.randn(6, 1), torch.randn(3, 6, 1)
@@ -322,7 +322,7 @@ def test_refusals_name_the_remedy() -> None:
     with pytest.raises(ValueError, match=r"got observations \[1\] of torch.int64.*agent=tabular_psrl"):
         signature(EnvSpec((1,), torch.int64, 2, categories=5))
     with pytest.raises(ValueError, match="Ensemble, which has none"):
-        tempered(Ensemble(mlp((3,), 4, hidden=[8])), [1.0])
+        at_temperatures(Ensemble(mlp((3,), 4, hidden=[8])), [1.0])
     with pytest.raises(ValueError, match="got the likelihood Gaussian"):
         Dynamics(SPEC, Point(mlp((3,), 4, hidden=[8])))
     with pytest.raises(ValueError, match=r"got reward_scale=-1\.0, wanted 0 or more"):

@@ -17,7 +17,7 @@ from bayesrl.likelihoods import Heteroscedastic, WithFlag
 from bayesrl.networks import mlp
 from bayesrl.posteriors import Ensemble, Hypermodel, Learner
 from bayesrl.rl.types import EnvSpec, Transition
-from bayesrl.world_models.dynamics import Dynamics, Imagined, Worlds, signature
+from bayesrl.world_models.dynamics import Dynamics, Worlds, WorldStep, signature
 from bayesrl.world_models.imagination import Imagination, Steps
 from support.runs import TINY, checkpoint, metrics, resume, same, train
 
@@ -29,10 +29,10 @@ CONTINUOUS = EnvSpec((D,), torch.float32, 1, E, bounds=((-1.0,), (1.0,)))
 class Truth(Worlds):
     """One known world: x moves by the action's number / 10, y counts steps; an episode ends where y reaches 4."""
 
-    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> WorldStep:
         number = action.argmax(-1) if action.shape[-1] > 1 else action[..., 0]
         after = obs + torch.stack([number / 10, torch.ones_like(obs[..., 1])], -1)
-        return Imagined(after, after[..., 0], (after[..., 1] >= 4).float())
+        return WorldStep(after, after[..., 0], (after[..., 1] >= 4).float())
 
 
 class Known(Dynamics):
@@ -132,7 +132,7 @@ def test_what_is_not_finite_is_never_learned_from() -> None:
             truth = super().worlds(z)
             step, bad = truth.step, torch.arange(len(z))[:, None] == 1
 
-            def broken(*given: Tensor) -> Imagined:
+            def broken(*given: Tensor) -> WorldStep:
                 made = step(*given)
                 return made._replace(next_obs=torch.where(bad[..., None], torch.nan, made.next_obs))
 

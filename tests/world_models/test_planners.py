@@ -22,7 +22,7 @@ def near(x: Tensor) -> Tensor:
 
 def searched(planner: Planner, score, plan: Plan | None = None, E: int = 2, seed: int = 0) -> Plan:
     like = torch.zeros(1)
-    plan = planner.begin(E, 2, like) if plan is None else plan
+    plan = planner.initial(E, 2, like) if plan is None else plan
     for eps in planner.noise(E, 2, like, torch.Generator().manual_seed(seed)):
         plan = planner.improve(score, plan, eps)
     return plan
@@ -45,7 +45,7 @@ def test_candidates_are_actions(name: str) -> None:
 @pytest.mark.parametrize("name", PLANNERS)
 def test_environments_are_apart(name: str) -> None:
     planner, like = PLANNERS[name], torch.zeros(1)
-    both, alone = planner.begin(2, 2, like), planner.begin(1, 2, like)
+    both, alone = planner.initial(2, 2, like), planner.initial(1, 2, like)
     for eps in planner.noise(2, 2, like, torch.Generator().manual_seed(0)):
         both, alone = planner.improve(near, both, eps), planner.improve(near, alone, eps[:1])
     assert torch.allclose(both.best[:1], alone.best, atol=1e-6)
@@ -60,7 +60,7 @@ def test_what_broke_is_counted_and_not_followed(name: str) -> None:
 
     plan = searched(PLANNERS[name], score, E=1)
     assert plan.best[0, 0, 0] <= 0.05
-    assert plan.broken[0] > 0
+    assert plan.nonfinite[0] > 0
 
 
 @pytest.mark.parametrize("name", PLANNERS)
@@ -68,16 +68,16 @@ def test_where_everything_breaks_the_plan_is_finite(name: str) -> None:
     planner = PLANNERS[name]
     plan = searched(planner, lambda x: torch.full(x.shape[:2], -torch.inf))
     assert all(part.isfinite().all() for part in plan)
-    assert plan.broken.tolist() == [planner.iterations * planner.candidates] * 2
+    assert plan.nonfinite.tolist() == [planner.iterations * planner.candidates] * 2
 
 
 @pytest.mark.parametrize("name", PLANNERS)
 def test_a_plan_moves_on_and_ends_with_its_episode(name: str) -> None:
     planner = PLANNERS[name]
-    plan = planner.begin(2, 2, torch.zeros(1))
+    plan = planner.initial(2, 2, torch.zeros(1))
     steps = torch.arange(1.0, 5.0)[:, None].expand(2, 4, 2)
     kept = steps[:, None].expand(2, planner.reused, 4, 2)
-    later = planner.later(plan._replace(mean=steps, elites=kept), torch.tensor([False, True]))
+    later = planner.warm_start(plan._replace(mean=steps, elites=kept), torch.tensor([False, True]))
     assert later.mean[0, :, 0].tolist() == [2, 3, 4, 4]
     assert not later.mean[1].any() and not later.elites[1].any()
     assert all(k[:, 0].tolist() == [2, 3, 4, 4] for k in later.elites[0])
@@ -87,7 +87,7 @@ def test_a_plan_moves_on_and_ends_with_its_episode(name: str) -> None:
 def test_kept_elites_are_tried_again() -> None:
     """The best candidate of one iteration is among the next one's, so that the best value never falls."""
     planner, like = ImprovedCEM(horizon=4, candidates=16, elites=4), torch.zeros(1)
-    plan, best = planner.begin(2, 2, like), torch.full((2,), -torch.inf)
+    plan, best = planner.initial(2, 2, like), torch.full((2,), -torch.inf)
     for eps in planner.noise(2, 2, like, torch.Generator().manual_seed(3)):
         plan = planner.improve(near, plan, eps)
         value = near(plan.best[:, None])[:, 0]

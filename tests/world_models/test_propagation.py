@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bayesrl.world_models.dynamics import Imagined
+from bayesrl.world_models.dynamics import WorldStep
 from bayesrl.world_models.propagation import TS1, Expectation, Hallucinated, TSinf, returns
 
 
@@ -14,11 +14,11 @@ class Drift:
     def __init__(self, drift: list[float], ends: float = 0.0) -> None:
         self.drift, self.count, self.ends = torch.tensor(drift), len(drift), ends
 
-    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> WorldStep:
         after = obs + action[..., :1] + self.drift[:, None, None]
         if noise is not None:
             after = after + noise[..., :1]
-        return Imagined(after, after[..., 0], torch.full(after.shape[:-1], self.ends))
+        return WorldStep(after, after[..., 0], torch.full(after.shape[:-1], self.ends))
 
 
 def plan(*actions: float) -> Tensor:
@@ -43,7 +43,7 @@ def test_rewards_count_by_the_probability_of_being_alive() -> None:
 class Square(Drift):
     """The reward is the square of where it gets to."""
 
-    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> WorldStep:
         made = super().step(obs, action, noise)
         return made._replace(reward=made.reward.square())
 
@@ -62,7 +62,7 @@ def test_the_dead_stay_dead_when_they_move_on() -> None:
     """World 0 ends every episode: after two exchanges nothing of either particle is left to be paid."""
 
     class Deadly(Drift):
-        def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Imagined:
+        def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> WorldStep:
             made = super().step(obs, action, noise)
             ends = torch.tensor([1.0, 0.0])[:, None].expand_as(made.reward)
             return made._replace(terminated=ends, reward=torch.ones_like(made.reward))
