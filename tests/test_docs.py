@@ -80,7 +80,10 @@ def train(given: list[str]) -> None:
         assert cli.command([*kept, *(f"{key}={value}" for key, value in budget.items())], single_run.train) == 0
 
 
-@pytest.mark.parametrize("page", PAGES)
+LONG = ("choosing", "environments", "first_agent", "model_based")  # pages that train for more than 4 s
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in LONG)) for p in PAGES])
 def test_a_page_from_its_first_line_to_its_last(page: str, trained: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -143,6 +146,7 @@ def test_the_posterior_obeys_the_contract(files: Path) -> None:
         getattr(Mine(), law)()
 
 
+@pytest.mark.slow
 def test_regression(files: Path) -> None:
     """Unsure where there are no data, by five times or more; noise of 0.058 and 0.26 is found within a factor of 2."""
     scope: dict = {}
@@ -153,7 +157,7 @@ def test_regression(files: Path) -> None:
     assert 0.03 < low < 0.12 and 0.13 < high < 0.52
 
 
-@pytest.mark.parametrize("name", ["images", "sequences"])
+@pytest.mark.parametrize("name", ["images", pytest.param("sequences", marks=pytest.mark.slow)])
 def test_classification(name: str, files: Path, capsys: pytest.CaptureFixture) -> None:
     """At least 9 of 10 right, where chance is 5."""
     exec(compile((files / f"{name}.py").read_text(), name, "exec"), {})

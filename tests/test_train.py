@@ -55,7 +55,8 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
 
 
 def test_a_solved_task_says_when(tmp_path: Path) -> None:
-    words = ["env=deep_sea", "env.kwargs.size=2", "solve={every: 20, episodes: 2, threshold: -1, max_episodes: 50}"]
+    solve = "solve={every: 20, episodes: 2, threshold: -1, max_episodes: 50}"
+    words = ["capture=false", "env=deep_sea", "env.kwargs.size=2", solve]
     assert main([*TINY, *words, "steps=1", f"run_dir={tmp_path / 'solved'}"]) == 0
     assert json.loads((tmp_path / "solved" / "result.json").read_text())["episodes_to_solve"] == 10
     words[-1] = "solve={every: 20, episodes: 2, threshold: 5, max_episodes: 50}"
@@ -73,7 +74,7 @@ def test_resuming_is_recorded_and_kept(run: Path) -> None:
 
 
 def test_reasons_to_stop(tmp_path: Path) -> None:
-    words = ["env.id=support.environments:Plain", "steps=100000"]
+    words = ["capture=false", "env.id=support.environments:Plain", "steps=100000"]
     assert main([*TINY, *words, "stop.return=8", f"run_dir={tmp_path / 'a'}"]) == 0
     assert json.loads((tmp_path / "a" / "result.json").read_text())["episodes"] == 100
     assert main([*TINY, *words, "stop.seconds=0", f"run_dir={tmp_path / 'b'}"]) == 0

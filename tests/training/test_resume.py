@@ -35,7 +35,7 @@ def newest(run: Path) -> int:
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
-@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("env", [pytest.param(e, marks=[pytest.mark.slow] * (e == "MountainCar-v0")) for e in ENVS])
 def test_twice_as_long_is_resumed_once(env: str, posterior: str, tmp_path: Path) -> None:
     words = [*ENVS[env], f"posterior={posterior}", *POSTERIORS[posterior]]
     train(*words, "steps=600", f"run_dir={tmp_path / 'whole'}")
