@@ -1,4 +1,4 @@
-"""Experience: where the batches of an agent come from."""
+"""Experience: the source of an agent's batches."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ Policy = Callable[[Tensor], Tensor]  # observations [n, D] -> actions [n] or [n,
 
 
 class Experience(nn.Module):
-    """Batches of the replay alone; `world_models.imagination.Imagination` mixes imagined transitions into them."""
+    """Batches from the replay buffer alone; `world_models.imagination.Imagination` adds imagined transitions."""
 
     def tags(self, posterior: Posterior, n: int) -> Tensor:
-        """Return what the replay stores with each of n new transitions, [n, K]."""
+        """Return the entries that the replay buffer stores with n new transitions, [n, K]."""
         return posterior.tags(n)
 
     def renew(self, replay: ReplayBuffer, posterior: Posterior, policy: Callable[[int], Policy]) -> dict[str, Tensor]:
         """Do whatever is due before an update; return 0-d tensors for the log.
 
         Arguments:
-            replay: the agent's memory.
-            posterior: the agent's, over values.
-            policy: n -> the policy of n branches, one draw each: observations [n, D] to actions.
+            replay: the agent's replay buffer.
+            posterior: the agent's posterior over values.
+            policy: maps n to the policy of n branches, one draw each, from observations [n, D] to actions.
         """
         return {}
 
     def index(self, replay: ReplayBuffer, batch_size: int) -> Tensor:
-        """Return the random places of a batch, [B] int64, from torch's global generator."""
+        """Return the random positions of a batch, [B] int64, drawn from torch's global generator."""
         return replay.index(batch_size)
 
     def gather(self, replay: ReplayBuffer, index: Tensor) -> Sample:
-        """Return the batch that `index` [B] names: a pure tensor function of constant shapes."""
+        """Return the batch at the positions `index` [B]: a pure tensor function of constant shapes."""
         return replay.gather(index)

@@ -1,6 +1,6 @@
-"""Exploration: how draws of a posterior become actions, one object per scheme.
+"""Exploration: objects that turn draws of a posterior into actions.
 
-Shapes: E environments, A actions, k indices. Each environment keeps what it explores with until its episode ends.
+Shapes: E environments, A actions, k indices, D features.
 """
 
 from __future__ import annotations
@@ -14,33 +14,41 @@ from bayesrl.rl.types import Transition
 
 
 class Exploration(nn.Module):
-    """Draws of a posterior -> actions; called with (posterior, x [E, *], start [E], mask [E, A] or None) -> [E].
+    """Base class of exploration schemes.
 
-    In two parts: `noise`, which is all that is random, and `decide`, a pure tensor function that can be captured.
+    A call returns actions [E] for (posterior, x [E, *], start [E] bool, mask [E, A] bool or None). It has two parts:
+    `noise` draws all random numbers, and `decide` is a pure tensor function, which can be compiled.
     """
 
     def noise(self, posterior: Posterior, start: Tensor) -> tuple[Tensor, ...]:
-        """Return the random numbers that decide this step, fresh where `start` [E] bool marks episodes that begin."""
+        """Return the random numbers of this step; `start` [E] bool marks the environments whose episode begins."""
         raise NotImplementedError
 
     def decide(self, posterior: Posterior, x: Tensor, mask: Tensor | None, *noise: Tensor) -> Tensor:
-        """Actions [E] for inputs x [E, *]."""
+        """Return actions [E].
+
+        Arguments:
+            posterior: the posterior over Q-functions.
+            x: normalized inputs, [E, *].
+            mask: allowed actions, [E, A] bool; None if all are.
+            noise: the tensors that `noise` returned.
+        """
         raise NotImplementedError
 
     def forward(self, posterior: Posterior, x: Tensor, start: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.decide(posterior, x, mask, *self.noise(posterior, start))
 
     def observe(self, transition: Transition) -> None:
-        """Take in one step of every environment; here nothing."""
+        """Process one step of every environment; the default does nothing."""
 
 
 class EpisodeIndex(Exploration):
-    """Exploration that keeps indices z [E k, *] until their episodes end, saved with the agent."""
+    """Base class of schemes that keep indices z [E k, *] until the end of the episode; the agent's state holds them."""
 
     z: Tensor | None = None
 
     def draw(self, posterior: Posterior, start: Tensor, k: int = 1) -> Tensor:
-        """Return the indices, k for each environment, drawn anew where `start` [E] marks the begin of an episode."""
+        """Return indices [E k, *], drawn anew where `start` [E] bool marks the beginning of an episode."""
         if self.z is None:
             self.z = posterior.index(len(start) * k)
         # On a GPU this waits for `start`; it spares drawing for every environment at every step.
@@ -56,10 +64,15 @@ class EpisodeIndex(Exploration):
 
 
 class Thompson(EpisodeIndex):
-    """One draw an episode, acted on greedily (Thompson, 1933; Osband et al., Deep Exploration, 2019).
+    """Thompson sampling: act greedily on one draw of the posterior for an episode.
+
+    (Thompson, 1933; Osband et al., Deep Exploration via Randomized Value Functions, 2019.)
 
     Arguments:
-        resample: probability to draw anew at a step inside an episode.
+        resample: the probability of a new draw at each step within an episode.
+
+    Raises:
+        ValueError: resample is no probability.
     """
 
     def __init__(self, resample: float = 0.0) -> None:
@@ -79,11 +92,16 @@ class Thompson(EpisodeIndex):
 
 
 class OptimisticIndexSampling(EpisodeIndex):
-    """k draws an episode, acted on by a quantile of their values (Li et al., HyperAgent, 2024).
+    """Optimistic index sampling: act greedily on a quantile over k draws, which are kept for an episode.
+
+    (Li et al., HyperAgent, 2024.)
 
     Arguments:
-        indices: k.
-        quantile: of the k values of each action; 1 is their maximum.
+        indices: k, the number of draws.
+        quantile: the level of the quantile over the k values of each action; 1 takes their maximum.
+
+    Raises:
+        ValueError: indices is less than 1, or quantile is outside [0, 1].
     """
 
     def __init__(self, indices: int = 5, quantile: float = 0.8) -> None:
@@ -104,11 +122,15 @@ class OptimisticIndexSampling(EpisodeIndex):
 
 
 class EpsilonGreedy(Exploration):
-    """The posterior mean's choice, or with probability epsilon any allowed action.
+    """Epsilon-greedy: act greedily on the posterior mean or, with probability epsilon, uniformly at random.
 
     Arguments:
-        start, end: epsilon at the first transition and from `decay` transitions on; linear between.
-        decay: in transitions.
+        start: epsilon at the first transition.
+        end: epsilon after `decay` transitions.
+        decay: the number of transitions over which epsilon changes linearly.
+
+    Raises:
+        ValueError: start and end are no probabilities in falling order, or decay is less than 1.
     """
 
     count: Tensor
@@ -134,5 +156,5 @@ class EpsilonGreedy(Exploration):
         return torch.where(explore < epsilon, (share <= which[:, None]).sum(-1), greedy(q, mask))
 
     def observe(self, transition: Transition) -> None:
-        """Count transitions; steps that were only resets are none."""
+        """Count the transitions; a step that only reset its environment is not counted."""
         self.count += transition.valid.sum()

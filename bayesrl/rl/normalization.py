@@ -1,7 +1,7 @@
 """Normalization: observations to zero mean and unit variance, returns to unit scale.
 
 Networks are initialized for standardized inputs and prior scales are in return units, so one set of defaults serves
-rewards of 0.01 and of 100. Statistics are running averages over everything seen, and part of the agent's state.
+rewards of 0.01 and of 100. Statistics are running averages over all transitions, and part of the agent's state.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from bayesrl.rl.types import EnvSpec, Transition
 
 
 class Normalizer(nn.Module):
-    """x = clip((obs - mean) / sd, +-10), or obs itself where indices; y = return / c.
+    """Running normalization of observations and returns.
 
-    Pixels share the statistics of their channel: in [0, 1], images that are mostly black would hardly differ.
-    c = max(1, root mean square of the running discounted sums of rewards): rewards are never magnified, because a
-    task that has shown only small costs may hide a large reward.
+        x = clip((obs - mean) / std, -10, 10);   y = return / c,   c = max(1, RMS of running discounted sums of rewards)
+
+    Indices stay as they are. Pixels share the statistics of their channel: scaled to [0, 1] alone, images that are
+    mostly black would hardly differ. Returns are never magnified, because a task that has shown only small costs may
+    hide a large reward.
 
     Arguments:
-        spec: of the environments.
-        discount: gamma.
-        observations, returns: whether to scale them at all; pixels that are not are divided by 255.
+        spec: the properties of the environments.
+        discount: gamma, the discount factor of the sums of rewards.
+        observations: whether to standardize observations; without, pixels are divided by 255.
+        returns: whether to scale returns.
     """
 
     mean: Tensor
@@ -51,7 +54,7 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def observe(self, transition: Transition) -> None:
-        """Take in one step of every environment; invalid ones count for nothing."""
+        """Update the statistics from one step of every environment; invalid transitions are ignored."""
         valid = transition.valid.double()
         self.count.add_(valid.sum())
         rate = valid / self.count.clamp(min=1)  # [E]
@@ -77,9 +80,11 @@ class Normalizer(nn.Module):
             self.scale.copy_(square.sqrt().clamp_(min=1.0))
 
     def obs(self, obs: Tensor) -> Tensor:
-        """Normalize observations for the network: the environment's dtype -> float, or int64 indices.
+        """Return normalized observations: float, or int64 indices as they are.
 
-        Observations [B, *shape], or windows of them [B, W, 1 + prod(shape)], whose flags stay.
+        Arguments:
+            obs: observations [B, *shape] in the environment's dtype, or windows of them [B, W, 1 + prod(shape)], whose
+                flags stay.
         """
         if self.is_identity:
             return obs

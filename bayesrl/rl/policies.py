@@ -2,8 +2,8 @@
 
     pi_k(x) = tanh(g(psi_k, x));     psi_k climbs  mean_B f_{z_k}(x, pi_k(x))
 
-The deterministic policy gradient (Silver et al., 2014; Lillicrap et al., 2016), of every draw by itself. Shapes: K
-draws, B batch, E environments, A numbers of an action, P weights of one policy.
+Each policy follows the deterministic policy gradient of its own draw (Silver et al., 2014; Lillicrap et al., 2016).
+Shapes: K draws, B batch, E environments, A numbers of an action, P weights of one policy.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from bayesrl.optim import Adam
 
 
 class Actors(nn.Module):
-    """K weight vectors psi [K, P] of one network from inputs to actions in [-1, 1].
+    """K policies: weight vectors psi [K, P] of one network from inputs to actions in [-1, 1].
 
     Arguments:
-        shape: of one input.
-        actions: A.
-        count: K.
-        hidden: layer widths of a policy.
-        optimizer: parameters -> torch optimizer.
+        shape: the shape of one input.
+        actions: A, the number of components of an action.
+        count: K, the number of policies.
+        hidden: the widths of the hidden layers of a policy.
+        optimizer: maps parameters to their torch optimizer.
+
+    Raises:
+        ValueError: count is less than 1.
     """
 
     def __init__(
@@ -46,22 +49,27 @@ class Actors(nn.Module):
         self.optimizer = optimizer([self.psi])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Every policy at every input: [B, *] -> [K, B, A]."""
+        """Return the actions of every policy at every input: [B, *] -> [K, B, A]."""
         return self.network(self.psi, x).tanh()
 
     def paired(self, k: Tensor, x: Tensor) -> Tensor:
-        """Policy k[i] at input i: [E] int64, [E, *] -> [E, A]."""
+        """Return the action of policy k[i] at input x[i]: [E] int64, [E, *] -> [E, A]."""
         return self.network.paired(self.psi[k], x).tanh()
 
     def ascend(self, value: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """One step up `value`, from actions [K, B, A] to [K, B], at inputs [B, *]; returns its mean before, 0-d."""
-        worth = value(self(x)).mean(1)  # [K]
-        self.psi.grad = torch.autograd.grad(-worth.sum(), self.psi)[0]  # and none of what `value` is made of
+        """Make one gradient step that raises `value`, and return its mean before the step, 0-d.
+
+        Arguments:
+            value: maps actions [K, B, A] to their values [K, B].
+            x: inputs, [B, *].
+        """
+        values = value(self(x)).mean(1)  # [K]
+        self.psi.grad = torch.autograd.grad(-values.sum(), self.psi)[0]  # leaves the parameters of `value` alone
         self.optimizer.step()
-        return worth.mean().detach()
+        return values.mean().detach()
 
     def snapshot(self) -> Actors:
-        """A frozen copy, without an optimizer: a target."""
+        """Return a frozen copy without an optimizer, to serve as a target."""
         return copy.deepcopy(self, {id(self.optimizer): None}).requires_grad_(False)
 
     def get_extra_state(self) -> dict:

@@ -1,8 +1,8 @@
-"""Replay memory: the last transitions as tensors on the device, in the order they happened.
+"""Replay buffer: the last transitions as tensors on the device, in order of time.
 
-Layout [T, E, ...], time before environment, so that what happened in an environment lies one row under another: the n
-steps of a target, and the W observations of a window. A sample is a handful of gathers with constant shapes.
-Observations keep the environment's dtype.
+The layout is [T, E, ...], time before environment, so that successive steps of an environment lie in successive rows:
+the n steps of a target, and the W observations of a window. A sample takes a few gathers of constant shapes.
+Observations keep the environment's dtype. Shapes: T rows, E environments, B batch, A actions, K tags.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ class Sample(NamedTuple):
     """A batch of n-step transitions.
 
     Attributes:
-        obs, action: [B, *shape] and [B], or [B, A] where continuous; where the n steps begin.
-        reward: sum of gamma^i r_i over them, [B]; they end with the episode, where it is shorter.
+        obs: the observations at the first of the n steps, [B, *shape].
+        action: the actions there, [B] int64, or [B, A] where continuous.
+        reward: the sum of gamma^i r_i over the steps, which stop at the end of the episode, [B].
         discount: gamma^k for k steps, 0 where they end in termination, [B].
-        next_obs, next_mask: after them, [B, *shape], and [B, A] or None.
-        weight: 0 for rows that are no transitions, [B].
-        tags: what the posterior stored with each transition, [B, K].
-        size: steps in memory that a batch is drawn from, those of weight 0 included, 0-d float.
+        next_obs: the observations after the steps, [B, *shape].
+        next_mask: the actions allowed there, [B, A] bool, or None.
+        weight: 0 for rows that are no transitions, else 1, [B].
+        tags: the posterior's entries for each transition, [B, K].
+        size: the number of steps in the buffer, those of weight 0 included, 0-d float.
 
-    With a history, obs and next_obs are windows [B, W, 1 + prod(shape)].
+    With a history above 1, obs and next_obs are windows [B, W, 1 + prod(shape)].
     """
 
     obs: Tensor
@@ -50,16 +52,17 @@ class ReplayBuffer(nn.Module):
     """The last `capacity` transitions of E environments.
 
     Arguments:
-        spec: of the environments.
-        tags: an example [1, K] of what the posterior stores with a transition: flags or float32 numbers.
-        capacity: in transitions.
-        n_step: rewards summed before bootstrapping.
-        discount: gamma.
-        device: where the memory lives.
-        history: W, observations of an input; windows where more than 1.
+        spec: the properties of the environments.
+        tags: an example [1, K] of the posterior's entries for a transition, flags or float32 numbers.
+        capacity: the number of transitions, rounded up to a multiple of E.
+        n_step: the number of rewards summed before bootstrapping.
+        discount: gamma, the discount factor.
+        device: the device of the tensors.
+        history: W, the number of observations of an input; with more than 1, inputs are windows.
 
     Raises:
-        MemoryError: the memory does not fit; says how much it needs and how much there is.
+        ValueError: a number is out of its range, or the capacity is too small for n_step and history.
+        MemoryError: the buffer needs more memory than is free.
     """
 
     size: Tensor
@@ -88,8 +91,8 @@ class ReplayBuffer(nn.Module):
         shapes = {"obs": (spec.shape, spec.dtype), "next_obs": (spec.shape, spec.dtype)}
         if spec.masked:
             shapes["next_mask"] = ((spec.actions,), torch.bool)
-        # What is one number a transition lies side by side, so that it is written at once and gathered at once; float32
-        # holds actions and flags exactly.
+        # Scalars of a transition lie side by side, to be written at once and gathered at once; float32 holds actions
+        # and flags exactly.
         self.continuous = spec.bounds is not None
         first = len(SCALARS) + (spec.actions if self.continuous else 1)  # column of the tags
         shapes["scalars"] = ((first + tags.shape[1],), torch.float32)
@@ -105,12 +108,12 @@ class ReplayBuffer(nn.Module):
         action = self.scalars[..., len(SCALARS) : first] if self.continuous else self.scalars[..., len(SCALARS)]
         named |= {"action": action, "tags": self.scalars[..., first:]}
         self.columns = stored | named  # [T, E, ...] by name
-        self.rows = 0  # ever written
-        # In place at every step, because a captured update holds its address.
+        self.rows = 0  # written so far
+        # Filled in place at every step, because a compiled update reads this tensor.
         self.register_buffer("size", torch.zeros((), device=device))
 
     def add(self, transition: Transition, tags: Tensor) -> None:
-        """Store one step of every environment, over the oldest one when full."""
+        """Store one step of every environment with its tags [E, K]; a full buffer overwrites the oldest step."""
         i = self.rows % self.T
         _, action, reward, terminated, truncated, _, valid, _ = transition
         numbers = [reward, terminated.float(), (terminated | truncated).float(), valid.float()]
@@ -128,20 +131,20 @@ class ReplayBuffer(nn.Module):
 
     @property
     def oldest(self) -> int:
-        """The first row that can be sampled: of one whose past has been written over, no window can be made."""
+        """The first row that can be sampled: one whose whole window is still stored."""
         return self.rows - self.T + self.history - 1 if self.rows >= self.T else 0
 
     def __len__(self) -> int:
-        """Steps that can be sampled, counting rows that are no transitions."""
+        """Return the number of steps that can be sampled, including rows that are no transitions."""
         return max(0, self.rows - self.oldest - self.n_step + 1) * self.E
 
     def index(self, batch_size: int) -> Tensor:
-        """Uniformly random steps, [B] int64 into the memory, from torch's global generator."""
+        """Return the positions of uniformly random steps, [B] int64, drawn from torch's global generator."""
         first = self.oldest * self.E
         return (first + torch.randint(len(self), (batch_size,), device=self.size.device)) % (self.T * self.E)
 
     def gather(self, index: Tensor) -> Sample:
-        """The n steps that begin at `index` [B]: a pure tensor function of constant shapes."""
+        """Return the n-step transitions from the positions `index` [B] on; a pure function of constant shapes."""
         flat = {
             name: self.columns[name].flatten(0, 1) for name in ("obs", "next_obs", "next_mask") if name in self.columns
         }
@@ -179,9 +182,9 @@ class ReplayBuffer(nn.Module):
         )
 
     def window(self, index: Tensor) -> Tensor:
-        """The W observations up to `index` [B], those of its episode: [B, W, 1 + prod(shape)].
+        """Return the windows that end at the positions `index` [B], [B, W, 1 + prod(shape)].
 
-        It reaches back to the first row that ended an episode or was no transition, as are those never written.
+        A window goes back at most to the start of its episode: the row before it ended an episode or is no transition.
         """
         back = torch.arange(self.history - 1, -1, -1, device=index.device) * self.E
         rows = (index[:, None] - back) % (self.T * self.E)
@@ -191,12 +194,12 @@ class ReplayBuffer(nn.Module):
         return window(self.columns["obs"].flatten(0, 1)[rows], real)
 
     def rows_since(self, row: int) -> dict[str, Tensor]:
-        """Columns [rows, E, ...] of what was written from `row` on and is still in memory, oldest first."""
+        """Return the columns [rows, E, ...] of the rows from `row` on that are still stored, oldest first."""
         t = torch.arange(max(row, self.rows - self.T), self.rows) % self.T
         return {name: column[t.to(column.device)].cpu() for name, column in self.columns.items()}
 
     def restore(self, columns: dict[str, Tensor], rows: int) -> None:
-        """Put back what `rows_since` gave: the newest rows of a memory that has seen `rows` of them."""
+        """Restore the columns that `rows_since` returned, as the newest of `rows` rows written."""
         count = len(columns["reward"])
         t = torch.arange(rows - count, rows) % self.T
         for name, column in self.columns.items():
@@ -206,7 +209,7 @@ class ReplayBuffer(nn.Module):
 
 
 def free_memory(device: torch.device | str) -> float:
-    """Bytes that can be allocated on a device; infinite where the system does not tell."""
+    """Return how many bytes can be allocated on a device; infinity where the system does not say."""
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

@@ -1,7 +1,7 @@
 """Temporal-difference targets as pure functions of draws, and how a target network follows the learner.
 
-Shapes: n draws, B batch, A actions. Online and target network are asked with the same index z, so that draw z of the
-target teaches draw z of the learner: this is what propagates uncertainty through the Bellman equation (Osband et al.,
+Shapes: n draws, B batch, A actions. Online and target network are evaluated at the same index z, so that draw z of the
+target teaches draw z of the learner; this propagates uncertainty through the Bellman equation (Osband et al.,
 2018; O'Donoghue et al., The Uncertainty Bellman Equation, 2018).
 """
 
@@ -14,27 +14,39 @@ from torch import Tensor, nn
 
 
 def greedy(q: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The best allowed action: q [..., A], mask broadcastable to it -> [...] int64."""
+    """Return the allowed action of the greatest value: q [..., A], mask broadcastable to it -> [...] int64."""
     return (q if mask is None else q.masked_fill(~mask, -torch.inf)).argmax(-1)
 
 
 def at(q: Tensor, action: Tensor) -> Tensor:
-    """q [..., A] at action [...] -> [...]."""
+    """Return the values of the given actions: q [..., A], action [...] int64 -> [...]."""
     return q.gather(-1, action[..., None])[..., 0]
 
 
 def bellman(reward: Tensor, discount: Tensor, value: Tensor) -> Tensor:
-    """reward [B] (summed over the n steps), discount [B] (gamma^n, 0 after termination), value [n, B] -> [n, B]."""
+    """Return the n-step targets, [n, B].
+
+    Arguments:
+        reward: the discounted sums of the rewards, [B].
+        discount: gamma^n, or 0 after termination, [B].
+        value: the values of the observations after the steps, [n, B].
+    """
     return reward + discount * value
 
 
 def double_q(online: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The target's value of the online network's choice, [n, B, A] twice -> [n, B] (van Hasselt et al., 2016)."""
+    """Return the target network's value of the online network's greedy action, [n, B] (van Hasselt et al., 2016).
+
+    Arguments:
+        online: Q-values of the online network, [n, B, A].
+        target: Q-values of the target network, [n, B, A].
+        mask: allowed actions, [B, A] bool; None if all are.
+    """
     return at(target, greedy(online, mask))
 
 
 def max_q(online: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The target network's own greatest value, [n, B, A] -> [n, B] (Mnih et al., 2015)."""
+    """Return the target network's greatest value, [n, B] (Mnih et al., 2015); arguments as of `double_q`."""
     return at(target, greedy(target, mask))
 
 
@@ -42,7 +54,10 @@ class Polyak(nn.Module):
     """Update target <- target + tau (online - target) after every update of the learner (Lillicrap et al., 2016).
 
     Arguments:
-        tau: share of the way that the target goes, in (0, 1].
+        tau: the share of the difference that an update removes, in (0, 1].
+
+    Raises:
+        ValueError: tau is outside (0, 1].
     """
 
     def __init__(self, tau: float = 0.01) -> None:
@@ -60,7 +75,10 @@ class Periodic(nn.Module):
     """Copy the learner's parameters into the target every `period` updates (Mnih et al., 2015).
 
     Arguments:
-        period: updates of the learner between two copies.
+        period: the number of updates of the learner between two copies.
+
+    Raises:
+        ValueError: period is less than 1.
     """
 
     count: Tensor

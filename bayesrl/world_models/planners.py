@@ -1,8 +1,7 @@
 """Planners: search for a sequence of actions with a good score, batched over environments.
 
-A planner improves a plan by scores of candidates that it makes of given noise: pure functions of tensors, so that a
-search can be captured as a graph. Shapes: E environments, C candidates, H horizon, A numbers at each step, k sequences
-that are elites.
+A planner turns noise into candidates and improves a plan by their scores. Its methods are pure functions of tensors, so
+that a search can be compiled. Shapes: E environments, C candidates, H horizon, A numbers of an action, k elites.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ class Plan(NamedTuple):
     """The state of a search.
 
     Attributes:
-        mean, std: of the sequences to try next, [E, H, A].
-        elites: good sequences to try again, [E, k, H, A].
-        best: the sequence to act on, [E, H, A].
-        nonfinite: candidates whose rollouts were not finite, [E].
+        mean: mean of the candidates of the next iteration, [E, H, A].
+        std: standard deviation of those candidates, [E, H, A].
+        elites: best sequences so far, which are tried again, [E, k, H, A].
+        best: sequence to act on, [E, H, A].
+        nonfinite: number of candidates so far whose rollouts were not finite, [E].
     """
 
     mean: Tensor
@@ -34,15 +34,20 @@ class Plan(NamedTuple):
 
 
 class Planner:
-    """A search over sequences of actions; a subclass says `improve`.
+    """Base class of searches over sequences of actions; a subclass implements `improve`.
+
+    Arguments:
+        horizon: H, the number of steps that a plan looks ahead.
+        candidates: C, the number of sequences scored at each iteration.
+        iterations: number of refinements of the plan before each action.
 
     Attributes:
-        horizon: H.
-        candidates: C, scored at each iteration.
-        iterations: of improvement for each action.
+        reused: k, the number of elites that the next search tries again.
         std: standard deviation of the first candidates.
-        color: of the noise over time, 0 white, 1 pink, 2 red: greater is smoother.
-        reused: k, how many sequences are tried again.
+        color: exponent of the noise's power spectrum over time: 0 white, 1 pink, 2 red; greater is smoother.
+
+    Raises:
+        ValueError: if a size is less than 1.
     """
 
     reused = 0
@@ -56,23 +61,29 @@ class Planner:
         self.horizon, self.candidates, self.iterations = horizon, candidates, iterations
 
     def initial(self, E: int, A: int, like: Tensor) -> Plan:
-        """A plan that knows nothing."""
+        """Return the plan that a first search starts from: mean 0, of the dtype and on the device of `like`."""
         zeros = like.new_zeros(E, self.horizon, A)
         elites = like.new_zeros(E, self.reused, self.horizon, A)
         return Plan(zeros, zeros + self.std, elites, zeros, like.new_zeros(E))
 
     def noise(self, E: int, A: int, like: Tensor, generator: Generator | None = None) -> Tensor:
-        """Standard normal numbers for one action of E environments, colored over time, [iterations, E, C, H, A]."""
+        """Return standard normal numbers for one search, colored over time, [iterations, E, C, H, A]."""
         shape = (self.iterations, E, self.candidates, A, self.horizon)
         white = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         return (white @ color_filter(self.horizon, self.color).to(like) if self.color else white).mT
 
     def improve(self, score: Score, plan: Plan, noise: Tensor) -> Plan:
-        """One iteration with noise [E, C, H, A]."""
-        raise ValueError(f"got the planner {type(self).__name__} without improve, wanted one that says how it searches")
+        """Return the plan after one iteration.
+
+        Arguments:
+            score: function from candidates [E, C, H, A] to values [E, C], -inf where a rollout is not finite.
+            plan: plan to improve.
+            noise: standard normal numbers, [E, C, H, A].
+        """
+        raise ValueError(f"got the planner {type(self).__name__} without improve, wanted one that implements it")
 
     def warm_start(self, plan: Plan, episode_start: Tensor) -> Plan:
-        """The plan one step later, from which the next search begins; forgotten where an episode starts, [E] bool."""
+        """Return the plan shifted by one step, to start the next search from; reset where `episode_start` [E] bool."""
         initial = self.initial(len(plan.mean), plan.mean.shape[-1], plan.mean)
         going = ~episode_start[:, None, None]
         mean, elites = (torch.cat([s[..., 1:, :], s[..., -1:, :]], -2) for s in (plan.mean, plan.elites))
@@ -80,10 +91,14 @@ class Planner:
 
 
 class RandomShooting(Planner):
-    """The best of uniformly random sequences, each search by itself (Nagabandi et al., 2018).
+    """Random shooting: act on the best of uniformly random sequences.
+
+    (Nagabandi et al., Neural Network Dynamics for Model-Based Deep Reinforcement Learning with Model-Free Fine-Tuning,
+    2018.)
 
     Arguments:
-        horizon, candidates: of the search.
+        horizon: H, the number of steps that a plan looks ahead.
+        candidates: C, the number of sequences scored at each iteration.
     """
 
     def __init__(self, horizon: int = 20, candidates: int = 1000) -> None:
@@ -96,13 +111,18 @@ class RandomShooting(Planner):
 
 
 class CEM(Planner):
-    """The cross-entropy method: refit a normal to the best candidates, again and again; acts on its mean (PETS' way).
+    """Cross-entropy method: refit a normal distribution to the best candidates, and act on its mean.
+
+    (Rubinstein, The Cross-Entropy Method for Combinatorial and Continuous Optimization, 1999; as in PETS: Chua et al.,
+    2018.)
 
     Arguments:
-        horizon, candidates, iterations: of the search.
-        elites: how many of the best the normal is fitted to.
-        momentum: what the normal keeps of itself at each iteration.
-        std: of the first candidates.
+        horizon: H, the number of steps that a plan looks ahead.
+        candidates: C, the number of sequences scored at each iteration.
+        iterations: number of refinements of the plan before each action.
+        elites: number of best candidates that the distribution is fitted to.
+        momentum: weight of the old mean and standard deviation at each refit, in [0, 1].
+        std: standard deviation of the first candidates.
     """
 
     def __init__(
@@ -126,18 +146,20 @@ class CEM(Planner):
 
 
 class ImprovedCEM(Planner):
-    """CEM with colored noise that tries its last elites again, shifted to the next step too; acts on the best one.
+    """Improved CEM (iCEM): CEM with colored noise that tries its elites again, and acts on the best sequence.
 
-    (Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning, 2020; with a constant number of
-    candidates.)
+    Elites are reused in the next iteration and, shifted by one step, in the next search. The number of candidates is
+    constant. (Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning, 2020.)
 
     Arguments:
-        horizon, candidates, iterations: of the search.
-        elites: how many of the best the normal is fitted to.
-        reused: how many of them are tried again.
-        color: exponent of the noise's power spectrum.
-        momentum: what the normal keeps of itself at each iteration.
-        std: of the first candidates.
+        horizon: H, the number of steps that a plan looks ahead.
+        candidates: C, the number of sequences scored at each iteration.
+        iterations: number of refinements of the plan before each action.
+        elites: number of best candidates that the distribution is fitted to.
+        reused: number of elites that are tried again.
+        color: exponent of the noise's power spectrum over time: 0 white, 2 red; greater is smoother.
+        momentum: weight of the old mean and standard deviation at each refit, in [0, 1].
+        std: standard deviation of the first candidates.
     """
 
     def __init__(
@@ -166,16 +188,18 @@ class ImprovedCEM(Planner):
 
 
 class MPPI(Planner):
-    """Model-predictive path integral control: the mean of all candidates, weighed by exp(value / temperature).
+    """Model-predictive path integral control: act on the mean of candidates weighted by exp(value / temperature).
 
-    Values count in units of their standard deviation over candidates, so that one temperature serves every reward
+    Values are divided by their standard deviation over candidates, so that one temperature suits every reward scale
     (Williams et al., Information Theoretic MPC for Model-Based Reinforcement Learning, 2017).
 
     Arguments:
-        horizon, candidates, iterations: of the search.
-        temperature: of the weights; 0.1 lets a few of the best decide.
-        color: exponent of the noise's power spectrum.
-        std: of all candidates.
+        horizon: H, the number of steps that a plan looks ahead.
+        candidates: C, the number of sequences scored at each iteration.
+        iterations: number of refinements of the plan before each action.
+        temperature: temperature of the weights, in standard deviations of the values; at 0.1 a few candidates dominate.
+        color: exponent of the noise's power spectrum over time: 0 white, 2 red; greater is smoother.
+        std: standard deviation of the candidates.
     """
 
     def __init__(
@@ -205,14 +229,17 @@ class MPPI(Planner):
 
 
 def top(x: Tensor, value: Tensor, k: int) -> Tensor:
-    """The k best candidates, best first: x [E, C, H, A], value [E, C] -> [E, k, H, A]; the best for broken ones."""
+    """Return the k best candidates, best first: x [E, C, H, A], value [E, C] -> [E, k, H, A].
+
+    The best one stands in for those whose value is -inf.
+    """
     best = value.topk(k, 1)
     index = torch.where(best.values > -torch.inf, best.indices, best.indices[:, :1])
     return x.gather(1, index[..., None, None].expand(-1, -1, *x.shape[2:]))
 
 
 def refit(plan: Plan, elites: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of elites [E, k, H, A], with a share of the plan's own: [E, H, A] each."""
+    """Return the mean and standard deviation of elites [E, k, H, A], mixed with the plan's: [E, H, A] each."""
     return (
         elites.mean(1).lerp(plan.mean, momentum),
         elites.std(1, correction=0).lerp(plan.std, momentum),
@@ -220,12 +247,12 @@ def refit(plan: Plan, elites: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
 
 
 def count_nonfinite(value: Tensor) -> Tensor:
-    """Candidates without a finite value: [E, C] -> [E]."""
+    """Return the number of candidates without a finite value: [E, C] -> [E]."""
     return (value == -torch.inf).sum(1).to(value.dtype)
 
 
 def color_filter(H: int, color: float) -> Tensor:
-    """A matrix [H, H] that turns white noise over time (on its left) into noise of spectrum 1/f^color, variance 1."""
+    """Return the matrix [H, H] that turns white noise over time, on its left, into unit noise of spectrum 1/f^color."""
     frequency = torch.fft.rfftfreq(H, dtype=torch.float64)
     frequency[0] = 1 / H
     matrix = torch.fft.irfft(torch.fft.rfft(torch.eye(H, dtype=torch.float64)) * frequency ** (-color / 2), n=H)
@@ -233,7 +260,11 @@ def color_filter(H: int, color: float) -> Tensor:
 
 
 def check_share(**sizes: int) -> None:
-    """Two sizes by name, the first of which is a part of the second."""
+    """Check that the first of two sizes, given by name, lies between 1 and the second.
+
+    Raises:
+        ValueError: if it does not.
+    """
     (part, k), (whole, n) = sizes.items()
     if not 1 <= k <= n:
         raise ValueError(f"got {part}={k} of {whole}={n}, wanted at least 1 and not more than there are")

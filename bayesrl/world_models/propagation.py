@@ -1,10 +1,10 @@
-"""Propagation: what a sequence of actions is worth, by particles that move through worlds.
+"""Propagation: the value of a sequence of actions, estimated by particles that move through worlds.
 
     J(a_1..a_H) = mean over particles of sum_t alive_t r_t,   alive_{t+1} = alive_t (1 - p(terminated)_t)
 
-A propagation says in which world a particle takes which step. Pure functions of tensors, noise passed in. Shapes: E
-environments, S worlds of each, C candidates, H horizon, A numbers of an action in [-1, 1], of which a discrete one is
-the greatest, D of an observation, K targets of the worlds that are numbers.
+A propagation decides in which world a particle takes each step. All functions are pure functions of tensors, with noise
+as an argument. Shapes: E environments, S worlds of each, C candidates, H horizon, D numbers of an observation, K
+numeric targets of a world, A numbers of an action in [-1, 1]; the greatest of them names a discrete action.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from bayesrl.world_models.dynamics import Worlds, WorldStep
 
 
 class TSinf:
-    """Every particle stays in its world for the whole horizon: a plan is judged by whole worlds.
+    """TS-infinity: every particle stays in its world for the whole horizon.
 
-    With one world, kept for an episode, this is posterior sampling (Osband et al., More Efficient Reinforcement
-    Learning via Posterior Sampling, 2013), with several it is how PETS judges (Chua et al., 2018).
+    With one world for an episode, this is posterior sampling (Osband et al., (More) Efficient Reinforcement Learning
+    via Posterior Sampling, 2013); with several, it is a trajectory sampling of PETS (Chua et al., 2018).
     """
 
     def draw(self, posterior: Posterior, S: int, generator: Generator | None = None) -> Tensor:
-        """Indices of the worlds for a plan, [k, *], k at most S."""
+        """Return indices of the worlds for a plan, [k, *], with k at most S."""
         return posterior.index(S, generator)
 
     def particles(self, S: int) -> int:
-        """How many particles S worlds take."""
+        """Return the number of particles in S worlds."""
         return S
 
     def controls(self, D: int) -> int:
-        """How many numbers a plan holds at each step beside an action."""
+        """Return how many numbers a plan has at each step besides an action, for observations of D numbers."""
         return 0
 
     def step(
         self, worlds: Worlds, obs: Tensor, alive: Tensor, action: Tensor, noise: Tensor | None, shift: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Observations, share alive and reward of every particle after one step.
+        """Return the observation, survival probability and reward of every particle after one step.
 
         Arguments:
-            worlds: E S of them.
-            obs: [E, particles, C, D].
-            alive: the probability that the episode still goes on, [E, particles, C].
-            action: [E, C, A + controls].
-            noise: [E, S, K], the same for every candidate, so that luck does not choose between them; None for none.
-            shift: a random number below S for each environment, [E] int64.
+            worlds: E S worlds.
+            obs: observations of the particles, [E, particles, C, D].
+            alive: probability that the episode has not ended, [E, particles, C].
+            action: actions of the candidates, [E, C, A + controls].
+            noise: standard normal numbers [E, S, K], the same for every candidate, so that candidates are compared
+                under equal noise; None for expected changes.
+            shift: random number below S for each environment, [E] int64.
         """
         predicted = step(worlds, obs, action, noise)
         return predicted.next_obs, alive * (1 - predicted.terminated), alive * predicted.reward
 
 
 class TS1(TSinf):
-    """Every particle moves to a random world at each step: a plan is judged by worlds that change under its feet.
+    """TS1: every particle moves to a random world at each step.
 
-    All particles of an environment move on by the same number of worlds, so that each world always holds one (Chua et
+    All particles of an environment move on by the same number of worlds, so that each world always has one (Chua et
     al., Deep Reinforcement Learning in a Handful of Trials using Probabilistic Dynamics Models, 2018).
     """
 
@@ -71,11 +72,10 @@ class TS1(TSinf):
 
 
 class Expectation(TSinf):
-    """Certainty equivalence: one particle goes where the posterior mean says, without noise.
+    """Certainty equivalence: one particle follows the posterior mean, without noise.
 
-    A plan fixes its actions beforehand, so that where a state is unstable no plan holds it in several worlds at once
-    for long, though replanning would: judged by the mean world, holding it is worth what it will be worth. ("E" of Chua
-    et al., 2018.)
+    A plan fixes its actions beforehand, so no plan balances an unstable state in several worlds at once for long,
+    though replanning would. The mean world does not underestimate such plans. ("E" of Chua et al., 2018.)
     """
 
     def draw(self, posterior: Posterior, S: int, generator: Generator | None = None) -> Tensor:
@@ -94,15 +94,18 @@ class Expectation(TSinf):
 
 
 class Hallucinated(TSinf):
-    """Optimism: the plan also chooses, within what the worlds disagree on, how each step turns out.
+    """Optimism: the plan also chooses the outcome of each step, within the epistemic uncertainty.
 
         next obs = mean + beta std * eta     over the worlds; eta in [-1, 1]^D is part of the plan
 
-    Reward and termination are the worlds' means (Curi et al., Efficient Model-Based Reinforcement Learning through
+    Reward and termination are means over the worlds (Curi et al., Efficient Model-Based Reinforcement Learning through
     Optimistic Policy Search and Planning, 2020).
 
     Arguments:
-        beta: how many standard deviations.
+        beta: largest deviation from the mean, in standard deviations over the worlds.
+
+    Raises:
+        ValueError: if beta is negative.
     """
 
     def __init__(self, beta: float = 1.0) -> None:
@@ -129,7 +132,7 @@ class Hallucinated(TSinf):
 
 
 def step(worlds: Worlds, obs: Tensor, action: Tensor, noise: Tensor | None) -> WorldStep:
-    """One step of E environments' worlds: obs [E, S, C, D], action [E, C, A], noise [E, S, K] -> [E, S, C, *]."""
+    """Make one step in all worlds: obs [E, S, C, D], action [E, C, A], noise [E, S, K] or None -> [E, S, C, *]."""
     E, S, C, _ = obs.shape
     action = action[:, None].expand(E, S, C, -1).flatten(0, 1)
     predicted = worlds.step(obs.flatten(0, 1), action, None if noise is None else noise.flatten(0, 1)[:, None])
@@ -139,25 +142,27 @@ def step(worlds: Worlds, obs: Tensor, action: Tensor, noise: Tensor | None) -> W
 def returns(
     worlds: Worlds, propagation: TSinf, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
 ) -> Tensor:
-    """Return the value of candidates from obs [E, D] on, [E, C]; -inf where anything in a rollout is not finite.
+    """Return the values of candidates, [E, C]; -inf where anything in a rollout is not finite.
 
     Arguments:
-        worlds: E S of them.
-        actions: [E, C, H, A + controls].
-        noise: [H, E, S, K], or None for expected changes.
-        shift: [H, E] int64, below S.
+        worlds: E S worlds.
+        propagation: rule by which particles move through the worlds.
+        obs: observations that the rollouts start from, [E, D].
+        actions: candidates, [E, C, H, A + controls].
+        noise: standard normal numbers [H, E, S, K], or None for expected changes.
+        shift: random numbers below S, [H, E] int64.
     """
     particles = propagation.particles(worlds.count // len(obs))
     return rollout(worlds, propagation, Rollouts.start(obs, particles, actions.shape[1]), actions, noise, shift).value()
 
 
 class Rollouts(NamedTuple):
-    """Where the particles of all candidates are.
+    """The state of the rollouts of all candidates.
 
     Attributes:
-        obs: [E, particles, C, D].
-        alive: the probability that the episode still goes on, [E, particles, C].
-        total: of rewards so far, [E, particles, C].
+        obs: observations of the particles, [E, particles, C, D].
+        alive: probability that the episode has not ended, [E, particles, C].
+        total: sum of the rewards so far, [E, particles, C].
     """
 
     obs: Tensor
@@ -166,7 +171,7 @@ class Rollouts(NamedTuple):
 
     @classmethod
     def start(cls, obs: Tensor, particles: int, C: int) -> Rollouts:
-        """All at obs [E, D]."""
+        """Return rollouts whose particles all start at obs [E, D]."""
         E, D = obs.shape
         return cls(
             obs[:, None, None].expand(E, particles, C, D),
@@ -175,7 +180,7 @@ class Rollouts(NamedTuple):
         )
 
     def value(self) -> Tensor:
-        """Mean over particles, [E, C]; an observation that is not finite spoils the value too."""
+        """Return the mean over particles, [E, C]; -inf where a reward or an observation is not finite."""
         value = self.total.mean(1) + 0 * self.obs.sum((1, 3))
         return torch.where(value.isfinite(), value, -torch.inf)
 
@@ -183,7 +188,7 @@ class Rollouts(NamedTuple):
 def rollout(
     worlds: Worlds, propagation: TSinf, rollouts: Rollouts, actions: Tensor, noise: Tensor | None, shift: Tensor
 ) -> Rollouts:
-    """Where particles get to by the actions of some steps; arguments as of `returns`."""
+    """Return the rollouts after the steps of `actions` [E, C, steps, A + controls]; other arguments as of `returns`."""
     x, alive, total = rollouts
     for t in range(actions.shape[2]):
         x, alive, reward = propagation.step(
