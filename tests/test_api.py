@@ -328,6 +328,10 @@ def test_a_termination_is_saved_and_then_reaches_the_caller(tmp_path: Path) -> N
         ({"settings": {"agent": "psrl"}}, "groups are keywords"),
         ({"settings": {"env.kwargs": object()}}, "wanted plain values"),
         ({"likelihood": bayesrl.Gaussian(), "settings": {"likelihood.sigma": 1.0}}, "wanted it set in the object"),
+        ({"solve": 5}, "got solve=5, wanted null or its settings"),
+        ({"solve": "fast"}, "got solve=fast, wanted null or its settings"),
+        ({"threads": 10**14}, "got threads=100000000000000, wanted at most 1024"),
+        ({"callbacks": bayesrl.EarlyStopping()}, "got callbacks=EarlyStopping.* wanted a list"),
         ({"callbacks": [3]}, "got the callback 3, wanted an instance of bayesrl.Callback"),
     ],
 )

@@ -117,7 +117,7 @@ def test_continuous_actions(fails) -> None:
     assert "got continuous actions of 1 numbers, wanted discrete ones" in fails("env.id=Pendulum-v1")
 
 
-@pytest.mark.parametrize("option", ["--info", "--cfg=all", "--config-dir=nowhere"])
+@pytest.mark.parametrize("option", ["--info", "--cfg=all", "--config-dir=nowhere", "--config-dir"])
 def test_options(option: str, fails) -> None:
     assert "wanted" in fails(option)
 

@@ -67,8 +67,8 @@ def translate(
         _environment(env, overrides, nodes, objects)
     if eval_env is not None:
         objects["eval_env"] = _environment_object(eval_env)
-    if callbacks:
-        objects["callbacks"] = CallbackList(list(callbacks)).callbacks
+    if callbacks := _callbacks(callbacks):
+        objects["callbacks"] = callbacks
         nodes["callbacks"] = [_stored("callbacks", callback) for callback in callbacks]
     for name, value in settings.items():
         group = name.partition(".")[0]
@@ -116,8 +116,8 @@ def resume_words(
         problems += _missing(stored.env.id.strip("<>"), "env")
     if eval_env is not None:
         objects["eval_env"] = _environment_object(eval_env)
-    if callbacks:
-        objects["callbacks"] = CallbackList(list(callbacks)).callbacks
+    if callbacks := _callbacks(callbacks):
+        objects["callbacks"] = callbacks
     else:
         for node in filter(is_stand_in, cfg.callbacks(stored)):
             problems += _missing(node["what"], "callbacks")
@@ -166,6 +166,12 @@ def _environment_object(env: Any) -> Any:
     if not (isinstance(env, str) or callable(env)):
         raise EnvError(f"got {env!r}, wanted an id, a class or function that makes an environment, or a gymnasium.Env")
     return env
+
+
+def _callbacks(callbacks: Any) -> list[Callback]:
+    if not isinstance(callbacks, list | tuple):
+        raise ConfigError([f"got callbacks={callbacks!r}, wanted a list of them: callbacks=[...]"])
+    return CallbackList(list(callbacks)).callbacks
 
 
 def _stored(name: str, value: Any) -> Any:

@@ -44,7 +44,7 @@ def options(argv: list[str]) -> tuple[list[str], list[str], bool]:
             show = True
         elif option in ("--config-dir", "-cd"):
             dirs.append(value if equals else next(rest, ""))
-            if not Path(dirs[-1]).is_dir():
+            if not dirs[-1] or not Path(dirs[-1]).is_dir():
                 raise ConfigError([f"got {option} {dirs[-1]}, wanted a directory of configuration groups"])
         elif word.startswith("-"):
             raise ConfigError([f"got the option {word}, wanted --help, --cfg job, --config-dir DIR or --multirun"])

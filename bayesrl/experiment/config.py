@@ -154,7 +154,10 @@ def resumed(stored: DictConfig, overrides: Sequence[str], checks: Sequence[Check
 def check(config: DictConfig, checks: Sequence[Check] = ()) -> list[str]:
     """Return all problems of a composed configuration; `checks` run where there are no others."""
     problems = []
-    solve = config.get("solve") or {}
+    solve = config.get("solve")
+    if solve is not None and not OmegaConf.is_dict(solve):
+        problems.append(f"got solve={solve}, wanted null or its settings, such as solve.threshold=475")
+    solve = solve if OmegaConf.is_dict(solve) else {}
     wanted = SETTINGS | {key: rule for key, rule in SOLVE.items() if key.removeprefix("solve.") in solve}
     for key, setting in wanted.items():
         value = OmegaConf.select(config, key)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from bayesrl.annotations import Ge, Le
 
 MAX_SEED = 2**32 - 1
+MAX_THREADS = 1024
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Run:
     steps: Annotated[int, Ge(1), "transitions in total, also when resuming"] = 20_000
     seed: Annotated[int, Ge(0), Le(MAX_SEED), "of training; evaluations have seeds derived from it"] = 0
     device: Annotated[str, "auto, cpu, cuda, cuda:1"] = "auto"
-    threads: Annotated[int, Ge(1), "of torch on a CPU; small networks are fastest with one"] = 1
+    threads: Annotated[int, Ge(1), Le(MAX_THREADS), "of torch on a CPU; small networks are fastest with one"] = 1
     capture: Annotated[
         bool | Literal["auto", "update"],
         "compile updates and acting where that pays within the run; true, update (alone), false: force it",

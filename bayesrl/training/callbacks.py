@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from bayesrl.rl.agent import Agent
 from bayesrl.training.evaluation import Evaluation
 from bayesrl.training.vector_env import Episode
@@ -184,10 +187,39 @@ class CallbackList:
             callback.close()
 
     def state_dict(self) -> list[dict[str, Any]]:
-        return [{"class": type(callback).__name__, "state": callback.state_dict()} for callback in self.callbacks]
+        """Return the class and state of each callback.
+
+        Raises:
+            ValueError: a state holds what a checkpoint cannot.
+        """
+        names = [type(callback).__name__ for callback in self.callbacks]
+        states = [callback.state_dict() for callback in self.callbacks]
+        return [{"class": c, "state": _storable(s, f"{c}.state_dict()")} for c, s in zip(names, states, strict=True)]
+
+    def collect_states(self) -> tuple[list[dict[str, Any]], Exception | None]:
+        """Return what `state_dict` does, or, where a callback fails, no states and its exception."""
+        try:
+            return self.state_dict(), None
+        except Exception as error:
+            return [], error
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Restore each callback whose class stood at the same place before."""
         for callback, saved in zip(self.callbacks, states, strict=False):
             if saved["class"] == type(callback).__name__:
                 callback.load_state_dict(saved["state"])
+
+
+def _storable(value: Any, where: str) -> Any:
+    """Return a state as a checkpoint stores it: NumPy's numbers become Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, torch.Tensor) or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        return {_storable(key, where): _storable(each, f"{where}[{key!r}]") for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        stored = [_storable(each, f"{where}[{i}]") for i, each in enumerate(value)]
+        return tuple(stored) if isinstance(value, tuple) else stored
+    wanted = "wanted numbers, texts, tensors, and lists, tuples and dictionaries of them: convert it"
+    raise ValueError(f"got {where} of type {type(value).__name__}, {wanted}")

@@ -158,10 +158,13 @@ class TrainingLoop:
         counts = (rollout.transitions, rollout.episodes, rollout.updates)
         try:
             self.callbacks.call(hook, context(self.run_dir, *counts, rollout.agent, self.metrics, **facts))
-        except Exception as error:
+        except BaseException as error:  # an exit and a KeyboardInterrupt of theirs among them
             self.save(notify=False)
-            error.add_note(f"The run is saved at {self.saved_at:,} transitions: go on with resume={self.run_dir}")
+            self._note_saved(error)
             raise
+
+    def _note_saved(self, error: BaseException) -> None:
+        error.add_note(f"The run is saved at {self.saved_at:,} transitions: go on with resume={self.run_dir}")
 
     def _done(self, steps: int, seconds: float) -> bool:
         if self.signal is not None or self.callbacks.stopped_by is not None:
@@ -301,6 +304,7 @@ class TrainingLoop:
         if step == self.saved_at:
             return
         self._check_finite()
+        callbacks, failure = self.callbacks.collect_states()
         run = {
             "seconds": self.seconds,
             "solved_at": self.solved_at,
@@ -308,11 +312,14 @@ class TrainingLoop:
             "pending": self.pending,
             "postponed": sorted(self.postponed),
             "info": self.rollout.info,
-            "callbacks": self.callbacks.state_dict(),
+            "callbacks": callbacks,
         }
         state = training_state(self.rollout, self.monitor, run, environments)
         self.checkpoints.save(step, state, self.rollout.agent.replay)
         self.saved_at = step
+        if failure is not None:
+            self._note_saved(failure)
+            raise failure
         if notify:
             self._call("on_checkpoint", CheckpointContext, path=self.checkpoints.path(step))
 

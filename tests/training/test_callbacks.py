@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bayesrl
@@ -97,6 +98,51 @@ def test_where_one_fails_the_run_is_saved_and_the_error_reaches_the_caller(hook:
     bayesrl.Trainer.resume(tmp_path / "run", callbacks=[Recorder()]).train(progress=False)
     train(tmp_path / "whole")
     assert metrics(tmp_path / "run")[-1] == metrics(tmp_path / "whole")[-1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_where_one_wants_to_leave_the_run_is_saved(error: type[BaseException], tmp_path: Path) -> None:
+    class Leave(bayesrl.Callback):
+        def on_step(self, context):
+            if context.steps == 150:
+                raise error
+
+    with pytest.raises(error):
+        train(tmp_path / "run", Leave())
+    assert (tmp_path / "run" / "checkpoints" / "000000000150.pt").exists()
+
+
+class Stateful(bayesrl.Callback):
+    """Its state is what it was given, and an exception is raised."""
+
+    def __init__(self, state: object) -> None:
+        self.state = state
+
+    def state_dict(self):
+        if isinstance(self.state, Exception):
+            raise self.state
+        return {"best": self.state}
+
+    def load_state_dict(self, state):
+        self.restored = state["best"]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [(Path(), r"got Stateful.state_dict\(\)\['best'\] of type"), (LookupError("lost"), "lost")]
+)
+def test_a_state_that_cannot_be_stored_costs_only_itself(state: object, said: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, LookupError), match=said) as caught:
+        train(tmp_path / "run", Stateful(state))
+    assert "saved at 200 transitions" in caught.value.__notes__[0]
+    resumed = bayesrl.Trainer.resume(tmp_path / "run", callbacks=[Recorder()]).train(progress=False)
+    assert resumed.summary["steps"] == 400
+
+
+def test_a_state_of_numpy_numbers_is_restored(tmp_path: Path) -> None:
+    train(tmp_path / "run", Stateful((np.float64(0.5), np.int64(2))))
+    second = Stateful(None)
+    bayesrl.Trainer.resume(tmp_path / "run", callbacks=[second], steps=401).train(progress=False)
+    assert second.restored == (0.5, 2)
 
 
 def evaluated(*means: float) -> list[EvaluationContext]:
