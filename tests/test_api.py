@@ -383,3 +383,17 @@ def test_a_directory_that_holds_a_run(run) -> None:
 def test_a_run_that_stores_its_own_takes_no_other(run) -> None:
     with pytest.raises(ValueError, match="got posterior=Ensemble with resume, wanted none"):
         bayesrl.Trainer.resume(run[1].run_dir, posterior=bayesrl.Ensemble, steps=500)
+
+
+def test_a_total_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    first = trainer(Corridor, steps=100, run_dir=tmp_path / "run")
+    first.train(progress=False)
+    with pytest.raises(ValueError, match="got steps=50, wanted 100 or more"):
+        first.train(steps=50, progress=False)
+    assert first.config["steps"] == 100
+    assert first.train(steps=np.int64(120), progress=False).summary["steps"] == 120
+
+
+def test_a_posterior_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="got a posterior that cannot be built"):
+        trainer(posterior=object(), run_dir=tmp_path / "run").train(progress=False)

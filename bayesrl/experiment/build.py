@@ -226,7 +226,8 @@ def build_posterior(
         objects: what takes the place of parts of the configuration, by group.
     """
     if "posterior" in objects and not is_callable(objects["posterior"]):
-        return objects["posterior"].to(device)
+        with building(f"{prefix}posterior"):
+            return objects["posterior"].to(device)
     with building(f"{prefix}likelihood", config.likelihood):
         likelihood = _part("likelihood", config.likelihood, objects)
     with building(f"{prefix}network", config.network):

@@ -145,7 +145,7 @@ def describe(run_dir: Path, config: DictConfig, envs: VectorEnvAdapter, step: in
         "action_space": to_json(envs.env.single_action_space),
     }
     about = {**start, "environment": environment, "resumed": []}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         earlier = json.loads((run_dir / "run.json").read_text())
         about = {**earlier, "environment": environment, "resumed": [*earlier["resumed"], start]}
     replace(run_dir / "run.json", (json.dumps(about, indent=2) + "\n").encode())

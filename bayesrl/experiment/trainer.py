@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import gymnasium as gym
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -168,13 +169,18 @@ class Trainer:
             directory: of a new run; None for that of the configuration.
         """
         with isolated():
+            before = self._config.steps
             if steps is not None:
                 self._config.steps = _checked_steps(steps)
             resuming = self.run_dir is not None
             name = self._config.env.id.strip("<>")
             run_dir = self.run_dir or directory or run_directory.fresh(self._config.run_dir, name)
             with run_directory.locked(run_dir, new=not resuming):
-                loop = build.build(self._config, run_dir, resuming, self._objects, progress)
+                try:
+                    loop = build.build(self._config, run_dir, resuming, self._objects, progress)
+                except Exception:
+                    self._config.steps = before
+                    raise
                 self.run_dir = run_dir
                 if progress:
                     print(f"run: {run_dir}", flush=True)
@@ -212,8 +218,8 @@ def isolated() -> Iterator[None]:
 
 
 def _checked_steps(steps: Any) -> int:
-    if not isinstance(steps, int) or isinstance(steps, bool):
+    if not isinstance(steps, int | np.integer) or isinstance(steps, bool):
         raise cfg.ConfigError([f"got steps={steps}, wanted an integer"])
     if steps < 1:
         raise cfg.ConfigError([f"got steps={steps}, wanted at least 1"])
-    return steps
+    return int(steps)
