@@ -1,4 +1,4 @@
-"""The base class of agents that plan in learned worlds, by which others know them."""
+"""The base class of agents that learn a posterior over worlds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ModelBasedAgent(Agent):
     """An agent with a posterior over worlds.
 
     Attributes:
-        forecasts: the newest episode's end as the worlds predicted it before they learned from it; None before that.
+        forecasts: the last multi-step forecast of an episode, made before the worlds learned from it; None at first.
     """
 
     forecasts: MultiStepForecast | None = None

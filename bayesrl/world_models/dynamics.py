@@ -2,9 +2,9 @@
 
     (next obs - obs, reward) ~ likelihood(f_z(obs, action)),   terminated ~ Bernoulli(sigmoid(f_z(obs, action)))
 
-One draw z of the posterior is one whole world. Inputs and targets are standardized by statistics that change only when
-the posterior is fitted anew, so that a world stays what it was in between. Shapes: n worlds, B batch, D numbers of an
-observation, A of an action in [-1, 1], or discrete actions; K = D + 1 targets that are numbers, the reward last.
+One draw z of the posterior is one whole world. Inputs and targets are standardized by statistics that change only at
+a fit, so that a world stays the same function between fits. Shapes: n worlds, B batch, D numbers of an observation, A
+numbers of an action in [-1, 1] or discrete actions, K = D + 1 numeric targets, the reward last.
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ class Dynamics(nn.Module):
     """A posterior over (change of the observation, reward, termination).
 
     Arguments:
-        spec: of the environments, whose observations are vectors of numbers.
-        posterior: over functions as `signature` says, with the likelihood `WithFlag`.
-        reward: the reward where it is known: obs [*, D], action [*, A], next obs [*, D] -> [*].
-        terminated: whether an episode ends, where that is known: next obs [*, D] -> [*] bool.
-        temperatures: to learn with side by side; the one that predicted new episodes best is acted on. Without, the
-            posterior's own.
-        memory: how much of its past score a temperature keeps at each new one.
-        reward_scale: the least that rewards are standardized by: how large they may be where none has been seen.
+        spec: the properties of the environments, whose observations are vectors of numbers.
+        posterior: the posterior over functions of the shapes that `signature` gives, with the likelihood `WithFlag`.
+        reward: the reward function, if it is known: obs [*, D], action [*, A], next obs [*, D] -> [*].
+        terminated: the termination function, if it is known: next obs [*, D] -> [*] bool.
+        temperatures: the temperatures of copies of the posterior that learn side by side; the agent acts on the one
+            that predicted new episodes best. Without any, the posterior keeps its own temperature.
+        memory: the weight of a temperature's past scores against a new one, in [0, 1).
+        reward_scale: the least scale that rewards are standardized by, in the rewards' units.
 
     Attributes:
-        posterior: of the worlds that are acted in: an average of the chosen temperature's learner.
+        posterior: the posterior that the agent acts on, an average over updates of the chosen temperature's learner.
+
+    Raises:
+        ValueError: the observations, the likelihood, a known function or a number is not as described.
     """
 
     mean: Tensor
@@ -96,24 +99,27 @@ class Dynamics(nn.Module):
     # --- worlds --------------------------------------------------------------------------------------------------
 
     def draw(self, n: int, generator: Generator | None = None) -> Worlds:
-        """n worlds, frozen: no later fit changes them."""
+        """Return n worlds drawn from a frozen copy of the posterior, which no later fit changes."""
         frozen = copy.copy(self)
         frozen._modules = {"posterior": self.posterior.snapshot()}
         frozen._buffers = {name: value.clone() for name, value in self._buffers.items()}  # type: ignore[union-attr]
         return frozen.worlds(frozen.posterior.index(n, generator))
 
     def worlds(self, z: Tensor) -> Worlds:
-        """Those that z [n, *] names; equal z, the same world until the next fit."""
+        """Return the worlds of the indices z [n, *]; equal indices give the same world until the next fit."""
         return Worlds(self, self.posterior.functions(z), len(z))
 
     @torch.no_grad()
     def predict(self, obs: Tensor, action: Tensor, n: int = 100) -> Prediction:
-        """Change of the observation, reward and termination with what is unsure of them, [B, D + 2], in their units.
+        """Predict the change of the observation, the reward and the termination, [B, D + 2], in their units.
 
         Arguments:
-            obs: [B, D].
-            action: [B, A], or numbers of discrete ones, [B].
-            n: draws.
+            obs: observations, [B, D].
+            action: actions, [B, A], or [B] int64 where discrete.
+            n: the number of posterior draws.
+
+        Returns:
+            The mean and the epistemic and aleatoric variances.
         """
         out = self.posterior.predict(self.inputs(obs, self.encode_action(action)), n)
         scale = nn.functional.pad(self.target_scale, (0, 1), value=1.0)
@@ -121,7 +127,7 @@ class Dynamics(nn.Module):
         return Prediction(mean, scale.square() * out.epistemic, scale.square() * out.aleatoric)
 
     def encode_action(self, action: Tensor) -> Tensor:
-        """Actions as a world takes them, [*, A]: discrete ones, numbers [B] or preferences [*, A], as one-hot."""
+        """Return the actions as inputs of a world, [*, A]; discrete ones, [B] or scores [*, A], become one-hot."""
         if self.spec.bounds is not None:
             return action
         number = action if action.dim() == 1 else action.argmax(-1)
@@ -134,10 +140,18 @@ class Dynamics(nn.Module):
     # --- learning ------------------------------------------------------------------------------------------------
 
     def fit(self, replay: ReplayBuffer, updates: int, batch_size: int = 128) -> dict[str, Tensor]:
-        """Go on learning, from everything in memory: so many updates at each temperature, under new statistics.
+        """Continue training on the whole replay buffer, under new statistics.
 
-        What is acted on is the learner's mean over the second half of them (Polyak & Juditsky, Acceleration of
-        Stochastic Approximation by Averaging, 1992). Returns 0-d tensors: the loss of the last update and its terms.
+        The agent acts on the mean of the weights over the second half of the updates (Polyak & Juditsky, Acceleration
+        of Stochastic Approximation by Averaging, 1992).
+
+        Arguments:
+            replay: the replay buffer.
+            updates: the number of updates at each temperature.
+            batch_size: the number of transitions of an update.
+
+        Returns:
+            0-d tensors by name: the loss of the last update and its terms.
         """
         rows = torch.arange(min(replay.rows, replay.T) * replay.E, device=self.mean.device)
         stored = replay.gather(rows)
@@ -156,9 +170,11 @@ class Dynamics(nn.Module):
         return info
 
     def update(self, rate: Tensor, *args: Tensor) -> dict[str, Tensor]:
-        """Teach a sample's parts to every learner, under the draws given for each: a pure tensor function.
+        """Update every learner, and move its average towards it: a pure tensor function.
 
-        The averages move to their learners by `rate`, 0-d.
+        Arguments:
+            rate: the share of the way that the averages move, 0-d.
+            args: the tensors of a `Sample` without a mask, then the indices of the draws for each learner, [n, *].
         """
         obs, action, reward, discount, next_obs, weight, tags, size, *draws = args
         sample = Sample(obs, action, reward, discount, next_obs, None, weight, tags, size)
@@ -171,7 +187,7 @@ class Dynamics(nn.Module):
         return infos[0]
 
     def capture(self, sample: Sample, calls: float, say: Callable[[str], None]) -> bool:
-        """Compile an update for samples of these shapes, if so many save more time than that takes; whether it did."""
+        """Compile the update for samples like this one if `calls` of it save more time; return whether it did."""
         z = [learner.index(learner.draws, Generator(self.mean.device).manual_seed(0)) for learner in self.learners]
         args = (self.mean.new_ones(()), *(part for part in sample if part is not None), *z)
         self.step = capture(self.update, self, *args, name="the update", calls=calls, say=say)
@@ -179,10 +195,10 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def check(self, sample: Sample) -> None:
-        """Check that a known reward is a number at what has been seen.
+        """Check that a known reward function gives finite numbers on a sample.
 
         Raises:
-            ValueError: it is not.
+            ValueError: a reward is not finite.
         """
         if self.reward is None:
             return
@@ -196,9 +212,9 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def standardize(self, sample: Sample) -> None:
-        """Take statistics from a sample; the scale of what never changed in it is 1, and of a reward a thousandth.
+        """Compute the statistics from a sample; a constant has the scale 1, and a constant reward 0.001.
 
-        Else worlds would promise more or less than what was always paid, and plans would go for it.
+        At a larger scale, worlds would predict rewards around the constant, which planners would exploit.
         """
         weight = sample.weight[:, None] / sample.weight.sum()
         x = torch.cat([sample.obs, self.encode_action(sample.action)], -1)
@@ -215,7 +231,7 @@ class Dynamics(nn.Module):
         self.target_scale[-1].clamp_(min=self.reward_scale)
 
     def batch(self, sample: Sample, learner: Learner, z: Tensor) -> Batch:
-        """A sample of transitions as what a learner is taught for its draws z [n, *]."""
+        """Return a sample of transitions as a batch for the draws z [n, *] of a learner."""
         weight, shift = learner.bootstrap(z, sample.tags)
         y = (targets(sample) - self.target_mean) / self.target_scale
         y = y.expand(len(z), *y.shape) + shift[..., None]
@@ -227,9 +243,10 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def score(self, sample: Sample) -> dict[str, Tensor]:
-        """How well each temperature predicts transitions that none has learned from; what is told is the chosen one's.
+        """Score how well each temperature predicts transitions that none has learned from.
 
-        Returns what `one_step.score` does.
+        Returns:
+            The metrics of `one_step.score` for the chosen temperature.
         """
         real = sample.weight > 0
         parts = {name: part[real] for name, part in sample._asdict().items() if part is not None and part.dim()}
@@ -242,23 +259,23 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def choose(self) -> None:
-        """Act from now on in the worlds of the temperature with the best score."""
+        """Choose the temperature with the best score as the posterior to act on."""
         self.chosen.copy_(self.scores.argmin())
         self.posterior.load_state_dict(self.averages[int(self.chosen)].state_dict())
 
     @property
     def temperature(self) -> Tensor:
-        """T of the posterior that is acted on, 0-d; NaN where it has none."""
+        """The temperature of the chosen posterior, 0-d; NaN if it has none."""
         return getattr(self.posterior, "temperature", self.mean.new_tensor(torch.nan))
 
 
 class WorldStep(NamedTuple):
-    """One step of n worlds.
+    """One step in n worlds.
 
     Attributes:
-        next_obs: [n, B, D].
-        reward: [n, B].
-        terminated: the probability that the episode ends here, [n, B].
+        next_obs: the next observations, [n, B, D].
+        reward: the rewards, [n, B].
+        terminated: the probabilities that the episode ends with this step, [n, B].
     """
 
     next_obs: Tensor
@@ -267,24 +284,25 @@ class WorldStep(NamedTuple):
 
 
 class Worlds:
-    """n worlds to act in.
+    """Draws of a dynamics posterior: n simulated environments.
 
     Arguments:
-        dynamics: that they are drawn from.
-        function: of all of them, each on a batch of its own: [n, B, D + A] -> [n, B, (K + 1) * size].
-        count: n.
+        dynamics: the dynamics that the worlds are drawn from.
+        function: the functions of all worlds, each on its own batch: [n, B, D + A] -> [n, B, (K + 1) * size].
+        count: n, the number of worlds.
     """
 
     def __init__(self, dynamics: Dynamics, function: Callable[[Tensor], Tensor], count: int) -> None:
         self.dynamics, self.function, self.count = dynamics, function, count
 
     def step(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> WorldStep:
-        """Each world on a batch of its own.
+        """Make one step in each world.
 
         Arguments:
-            obs: [n, B, D].
-            action: [n, B, A] in [-1, 1]; of discrete actions the one with the greatest number is taken.
-            noise: standard normal numbers that fit [n, B, K], for the aleatoric part; without it, what is expected.
+            obs: observations, [n, B, D].
+            action: actions, [n, B, A] in [-1, 1]; the greatest number names a discrete action.
+            noise: standard normal numbers broadcastable to [n, B, K], for the aleatoric part; None for the expected
+                step.
         """
         d, likelihood = self.dynamics, self.dynamics.posterior.likelihood
         action = d.encode_action(action)
@@ -302,10 +320,10 @@ class Worlds:
 
 
 def signature(spec: EnvSpec) -> tuple[tuple[int], int]:
-    """Input shape (D + A) and outputs D + 2 of the functions that dynamics are made of.
+    """Return the input shape, (D + A), and the number of outputs, D + 2, of a world.
 
     Raises:
-        ValueError: observations that are no vectors of numbers.
+        ValueError: the observations are not vectors of numbers.
     """
     if spec.dtype != torch.float32 or len(spec.shape) != 1:
         raise ValueError(
@@ -318,10 +336,10 @@ def signature(spec: EnvSpec) -> tuple[tuple[int], int]:
 def check_function(
     name: str, function: Callable | None, dtype: torch.dtype, spec: EnvSpec, device: torch.device
 ) -> None:
-    """Try a reward or an end that is given, where it is, on numbers of the shapes that it will be called with.
+    """Check a known reward or termination function, if given, by a call on zeros.
 
     Raises:
-        ValueError: it raises, changes what it is given, or gives anything but one number of the dtype for each row.
+        ValueError: the function raises, changes its arguments, or does not return one number of `dtype` for each row.
     """
     if function is None:
         return
@@ -347,12 +365,16 @@ def check_function(
 
 
 def targets(sample: Sample) -> Tensor:
-    """Change of the observation and reward, [B, K]."""
+    """Return the numeric targets: the change of the observation and the reward, [B, K]."""
     return torch.cat([sample.next_obs - sample.obs, sample.reward[:, None]], -1)
 
 
 def at_temperatures(posterior: Learner, temperatures: Sequence[float]) -> list[Learner]:
-    """The posterior itself, or copies of it at each of the temperatures."""
+    """Return one copy of the posterior for each temperature, or the posterior itself if there are none.
+
+    Raises:
+        ValueError: the posterior has no temperature, or a temperature is negative.
+    """
     if not temperatures:
         return [posterior]
     if not hasattr(posterior, "temperature"):

@@ -1,10 +1,10 @@
-"""Imagination: what an agent learns from beside its experience, short branches of draws of a dynamics posterior.
+"""Imagination: short rollouts in draws of a dynamics posterior, from which an agent learns beside its experience.
 
     batch = (1 - share) B from the replay + share B from branches s, a_1, s_1, ..., a_H, s_H;    s from the replay,
-    s_{t+1}, r_t ~ world z, a_t ~ the agent's own policy, one draw of each a branch
+    s_{t+1}, r_t ~ world z, a_t ~ the agent's policy; each branch has its own draw of both
 
-Learning from both is Dyna (Sutton, Integrated Architectures for Learning, Planning, and Reacting, 1990); branches that
-are short and begin at real states keep a world's errors from growing (Janner et al., When to Trust Your Model:
+Learning from both is Dyna (Sutton, Integrated Architectures for Learning, Planning, and Reacting, 1990). Short branches
+from real states keep the errors of a world from accumulating (Janner et al., When to Trust Your Model:
 Model-Based Policy Optimization, 2019). Shapes: B batch, D numbers of an observation, K of a tag, H horizon.
 """
 
@@ -23,26 +23,28 @@ from bayesrl.world_models.dynamics import Dynamics, signature
 
 
 class Imagination(Experience):
-    """Learns a posterior over worlds and mixes what their draws imagine into every batch.
+    """Experience that learns a posterior over worlds and mixes imagined transitions into every batch.
 
-    Imagined transitions stand beside real ones and not for more data: a batch's `size` stays that of the replay.
+    Imagined transitions do not count as data: the `size` of a batch stays that of the replay buffer.
 
     Arguments:
-        spec: of the environments; vectors of numbers are observed, and no actions masked.
-        posterior: the agent's own, over values.
-        n_step, discount: of its targets, which end with a branch.
-        world: posterior over the functions that `dynamics.signature` says, with the likelihood `WithFlag`.
-        dynamics: (spec, world) -> what the world posterior is of, with known parts and temperatures.
-        share: of a batch that is imagined, in (0, 1).
-        horizon: H, steps of a branch; one that ends before goes on from another real state.
-        branches: imagined at a time, each in a world of its own.
-        every: rows of the replay after which to fit anew, from where the last fit ended, and imagine.
-        updates: of a fit.
-        batch_size: of a fit.
-        capacity: of the imagined memory, in transitions; old ones are written over.
+        spec: the properties of the environments; observations are vectors of numbers, and no action is masked.
+        posterior: the agent's posterior over values.
+        n_step: the number of rewards of a target, which ends at the latest with its branch.
+        discount: gamma, the discount factor.
+        world: the posterior over functions of the shapes that `dynamics.signature` gives, with the likelihood
+            `WithFlag`.
+        dynamics: maps (spec, world) to the dynamics, with known functions and temperatures.
+        share: the share of a batch that is imagined, in (0, 1).
+        horizon: H, the number of steps of a branch; one that terminates earlier restarts from another real state.
+        branches: the number of branches imagined at a time, each in its own world.
+        every: the number of new rows of the replay buffer after which worlds are fitted and branches imagined.
+        updates: the number of updates of a fit.
+        batch_size: the number of transitions of an update of the worlds.
+        capacity: the capacity of the buffer of imagined transitions; new ones overwrite the oldest.
 
     Raises:
-        ValueError: environments whose worlds cannot be imagined, or numbers that make no sense.
+        ValueError: the environments cannot be imagined, or a number is out of its range.
     """
 
     fitted: Tensor
@@ -90,14 +92,14 @@ class Imagination(Experience):
         self.metrics: dict[str, Tensor] = {}
         self.register_buffer(
             "fitted", torch.zeros((), dtype=torch.int64, device=device)
-        )  # rows of the replay at the last fit
+        )  # rows of the replay buffer at the last fit
 
     def tags(self, posterior: Posterior, n: int) -> Tensor:
         """Return the tags of the agent's posterior and of the world's, side by side."""
         return torch.cat([p.tags(n).to(self.fitted.device) for p in (posterior, self.dynamics.posterior)], 1)
 
     def renew(self, replay: ReplayBuffer, posterior: Posterior, policy: Callable[[int], Policy]) -> dict[str, Tensor]:
-        """Where it is due, score what is new, fit to everything and imagine; returns the newest scores."""
+        """If due, score the worlds on new transitions, fit them to all, and imagine; return the last scores."""
         since = int(self.fitted)
         if since and replay.rows - since < self.every:
             return self.metrics
@@ -106,7 +108,7 @@ class Imagination(Experience):
             rows = torch.arange(max(since, replay.rows - replay.T), replay.rows, device=self.fitted.device) % replay.T
             new = (rows[:, None] * replay.E + torch.arange(replay.E, device=rows.device)).flatten()
             sample = steps.gather(new)
-            if sample.weight.any():  # and not a reset alone
+            if sample.weight.any():  # not only resets
                 self.metrics = {f"model/{name}": value for name, value in self.dynamics.score(sample).items()}
         self.dynamics.fit(steps, self.updates, self.batch_size)
         self.fitted.fill_(replay.rows)
@@ -117,7 +119,7 @@ class Imagination(Experience):
 
     @torch.no_grad()
     def imagine(self, replay: ReplayBuffer, posterior: Posterior, policy: Policy) -> None:
-        """Store H steps of every branch; what is not finite is stored as no transition."""
+        """Store H steps of every branch; a step that is not finite is stored as invalid."""
         n, dynamics = self.branches, self.dynamics
         worlds = dynamics.worlds(dynamics.posterior.index(n))
         obs = start_observations(replay, n)
@@ -134,7 +136,7 @@ class Imagination(Experience):
             obs = torch.where((terminated | truncated)[:, None], start_observations(replay, n), next_obs)
 
     def index(self, replay: ReplayBuffer, batch_size: int) -> Tensor:
-        """Places in the replay, then of the imagined share places in the imagined memory."""
+        """Return positions in the replay buffer, then, for the imagined share, in the buffer of imagined ones, [B]."""
         count = round(self.share * batch_size)
         return torch.cat([replay.index(batch_size - count), self.memory.index(count)])
 
@@ -148,7 +150,7 @@ class Imagination(Experience):
             for name, part in real._asdict().items()
             if part is not None and part.dim()
         }
-        return real._replace(**joined)  # without masks, and of the replay's size
+        return real._replace(**joined)  # without masks, with the size of the replay buffer
 
     def get_extra_state(self) -> dict:
         return {"rows": self.memory.rows, "columns": self.memory.rows_since(0), "metrics": self.metrics}
@@ -159,10 +161,10 @@ class Imagination(Experience):
 
 
 class Steps(ReplayBuffer):
-    """A replay's single steps, undiscounted, with the tags from column `width` on: what dynamics learn from."""
+    """A view of a replay buffer for dynamics: single undiscounted steps, with the tags from column `width` on."""
 
     def __init__(self, replay: ReplayBuffer, width: int, dtype: torch.dtype) -> None:
-        self.__dict__.update(replay.__dict__)  # the same memory
+        self.__dict__.update(replay.__dict__)  # shares the tensors
         self.n_step, self.discount, self.width, self.dtype = 1, 1.0, width, dtype
 
     def gather(self, index: Tensor) -> Sample:
@@ -171,16 +173,16 @@ class Steps(ReplayBuffer):
 
 
 def start_observations(replay: ReplayBuffer, n: int) -> Tensor:
-    """Random remembered observations that were acted on, [n, D]."""
+    """Return the observations of n random transitions of the replay buffer, [n, D]."""
     real = replay.columns["valid"].flatten().nonzero()[:, 0]  # rows never written are not valid
     return replay.columns["obs"].flatten(0, 1)[real[torch.randint(len(real), (n,), device=real.device)]]
 
 
 def world_signature(spec: EnvSpec) -> tuple[tuple[int], int]:
-    """Return what `dynamics.signature` gives for environments whose worlds can be imagined.
+    """Return `dynamics.signature` for environments that can be imagined.
 
     Raises:
-        ValueError: observations that are no vectors of numbers, or masked actions.
+        ValueError: the observations are not vectors of numbers, or actions are masked.
     """
     if spec.dtype != torch.float32 or len(spec.shape) != 1:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Model-predictive control: a search at every step, of which the first action is done and the rest is remembered.
+"""Model-predictive control: plan at every step, take the first action, and start the next search from the rest.
 
 Shapes: E environments, S worlds of each, C candidates, H horizon, A numbers of an action, D of an observation.
 """
@@ -19,17 +19,17 @@ from bayesrl.world_models.dynamics import Dynamics
 from bayesrl.world_models.planners import Plan, Planner
 from bayesrl.world_models.propagation import Rollouts, TSinf, rollout
 
-CHUNK = 10  # steps of a rollout in one graph: compiling takes as long as these, whatever the horizon
+CHUNK = 10  # steps of a rollout in one compiled graph, so that the time to compile does not depend on the horizon
 
 
 class PlanState(NamedTuple):
-    """A plan, and from where the next search goes on.
+    """The result of a search, from which the next search starts.
 
     Attributes:
-        action: its first action, [E, A].
-        mean: of the sequences to try next, [E, H, A].
-        elites: good sequences to try again, [E, k, H, A].
-        step: of the episode, [E] int64.
+        action: the first action of the plan, [E, A].
+        mean: the mean of the next candidates, [E, H, A].
+        elites: the sequences to try again, [E, k, H, A].
+        step: the number of steps since the start of the episode, [E] int64.
     """
 
     action: Tensor
@@ -39,13 +39,16 @@ class PlanState(NamedTuple):
 
 
 class MPC(nn.Module):
-    """Plans, and acts on the first step of each plan.
+    """Model-predictive control in the worlds of a dynamics posterior.
 
     Arguments:
-        spec: of the environments.
-        dynamics: whose worlds are searched in.
-        planner: how.
-        propagation: of particles through worlds.
+        spec: the properties of the environments.
+        dynamics: the dynamics whose worlds plans are scored in.
+        planner: the search for a sequence of actions.
+        propagation: the rule by which particles move through worlds.
+
+    Attributes:
+        nonfinite: the number of candidates so far whose rollouts were not finite, 0-d.
     """
 
     mean: Tensor
@@ -65,11 +68,13 @@ class MPC(nn.Module):
 
     @torch.no_grad()
     def act(self, z: Tensor, obs: Tensor, episode_start: Tensor, noisy: bool) -> Tensor:
-        """Return the first actions of new plans, [E, A], in worlds z [E S, *] from obs [E, D].
+        """Plan for every environment and return the first actions, [E, A].
 
         Arguments:
-            episode_start: where an episode begins, [E] bool.
-            noisy: whether particles feel the aleatoric part.
+            z: indices of the worlds, [E S, *].
+            obs: observations, [E, D].
+            episode_start: whether an episode begins, [E] bool.
+            noisy: whether rollouts have aleatoric noise.
         """
         before = self.planner.initial(len(obs), self.mean.shape[-1], obs)._replace(mean=self.mean, elites=self.elites)
         plan = self.search(self.propagation, z, obs, self.planner.warm_start(before, episode_start), noisy)
@@ -89,16 +94,16 @@ class MPC(nn.Module):
         noisy: bool = True,
         generator: Generator | None = None,
     ) -> PlanState:
-        """Return a plan that is judged in given worlds, beside those that `act` remembers.
+        """Return the plan of a search that neither uses nor changes the plans of `act`.
 
         Arguments:
-            propagation: of particles through worlds.
+            propagation: the rule by which particles move through worlds.
             z: indices of the worlds, [E S, *].
-            obs: [E, D].
-            episode_start: where a search begins anew, [E] bool.
-            state: the plan of the step before, from which the search goes on; None at first.
-            noisy: whether particles feel the aleatoric part.
-            generator: of the search's random numbers; by default one whose seed is the step of the episode.
+            obs: observations, [E, D].
+            episode_start: whether the search starts from an initial plan, [E] bool.
+            state: the plan of the previous step, from which the search starts; None at first.
+            noisy: whether rollouts have aleatoric noise.
+            generator: the generator of random numbers; by default one whose seed is the step of the episode.
         """
         E, planner, A = len(obs), self.planner, self.actions + propagation.controls(obs.shape[1])
         plan, step = planner.initial(E, A, obs), torch.zeros(E, dtype=torch.int64, device=obs.device)
@@ -118,7 +123,11 @@ class MPC(nn.Module):
         noisy: bool,
         generator: Generator | None = None,
     ) -> Plan:
-        """Return a plan improved in worlds z [E S, *] from obs [E, D]."""
+        """Return the plan improved by all iterations, scored in worlds z [E S, *] from obs [E, D].
+
+        Raises:
+            ValueError: the planner does not return a `Plan`.
+        """
         E, S, H, A = len(obs), len(z) // len(obs), self.planner.horizon, plan.mean.shape[-1]
         shift = torch.randint(S, (H, E), generator=generator, device=obs.device)
         noise = torch.randn(H, E, S, obs.shape[1] + 1, generator=generator, device=obs.device) if noisy else None
@@ -133,7 +142,7 @@ class MPC(nn.Module):
     def returns(
         self, propagation: TSinf, z: Tensor, obs: Tensor, actions: Tensor, noise: Tensor | None, shift: Tensor
     ) -> Tensor:
-        """Return `propagation.returns` in worlds z [E S, *], by one stretch of the horizon after the other."""
+        """Return `propagation.returns` in worlds z [E S, *], [E, C], computed chunk by chunk of the horizon."""
         H, n = actions.shape[2], self.chunks
         rollouts = Rollouts.start(obs, propagation.particles(len(z) // len(obs)), actions.shape[1])
         for t in (slice(H * k // n, H * (k + 1) // n) for k in range(n)):
@@ -143,11 +152,11 @@ class MPC(nn.Module):
 
     @property
     def chunks(self) -> int:
-        """The number of stretches of the horizon, as equal as can be."""
+        """The number of chunks, of nearly equal length, that the horizon is split into."""
         return math.ceil(self.planner.horizon / CHUNK)
 
     def rollout_chunk(self, propagation: TSinf, z: Tensor, *args: Tensor) -> tuple[Tensor, ...]:
-        """Make some steps of all rollouts, a pure function of parts of `Rollouts`, actions, shift and any noise."""
+        """Return the rollouts after one chunk; `args` are the parts of `Rollouts`, actions, shift and any noise."""
         *rollouts, actions, shift = args[:5]
         noise = args[5] if len(args) > 5 else None
         return tuple(rollout(self.dynamics.worlds(z), propagation, Rollouts(*rollouts), actions, noise, shift))

@@ -1,4 +1,4 @@
-"""Prequential scores: predictions several steps ahead, against episodes that nothing has been learned from yet.
+"""Prequential scores: multi-step predictions, scored on episodes before the model learns from them.
 
 (Dawid, Present Position and Potential Developments: Statistical Theory, the Prequential Approach, 1984.) Shapes: n
 draws or worlds, B transitions or segments of episodes, D numbers of an observation, A of an action, K targets, H steps.
@@ -17,11 +17,11 @@ from bayesrl.world_models.dynamics import Dynamics, Worlds
 
 
 class MultiStepForecast(NamedTuple):
-    """A segment of an episode, step by step, beside what worlds had predicted from its first observation on.
+    """A prediction of H steps of an episode from its first observation, and what was observed.
 
     Attributes:
-        band: 5, 50 and 95 % quantiles over worlds, with their noise, of an observation and the reward, [H, 3, D + 1].
-        observed: what happened, [H, D + 1].
+        band: the 5, 50 and 95 % quantiles over noisy worlds of the next observation and the reward, [H, 3, D + 1].
+        observed: the observed values, [H, D + 1].
     """
 
     band: Tensor
@@ -32,20 +32,21 @@ class MultiStepForecast(NamedTuple):
 def score_steps(
     worlds: Worlds, obs: Tensor, actions: Tensor, next_obs: Tensor, reward: Tensor, generator: Generator
 ) -> tuple[dict[str, Tensor], MultiStepForecast]:
-    """Score predictions H steps ahead under the actions that were taken.
+    """Score predictions of H steps under the actions that were taken.
 
     Arguments:
-        worlds: n of them, each with aleatoric noise.
-        obs: where predictions start, [B, D].
-        actions: [H, B, A].
-        next_obs, reward: what happened, [H, B, D] and [H, B].
-        generator: of the noise.
+        worlds: n worlds, whose steps have aleatoric noise.
+        obs: the observations that predictions start from, [B, D].
+        actions: the actions that were taken, [H, B, A].
+        next_obs: the observations that followed, [H, B, D].
+        reward: the observed rewards, [H, B].
+        generator: the generator of the noise.
 
     Returns:
-        0-d tensors by name, and all steps from the last of the B starts. rmse: of the mean observation after H steps,
-        in units of the standard deviation of what happened. coverage_90: share of its numbers inside the worlds' 5-95 %
-        band. return, return_p05, return_p95, return_happened: the sum of the H rewards from the last start on, its
-        band, and what it was.
+        0-d tensors by name, and the forecast from the last of the B starts. `rmse` is the error of the mean prediction
+        after H steps, in standard deviations of the observed values; `coverage_90` is the share of the observed values
+        within the 5-95 % band. `return`, `return_p05` and `return_p95` are the mean and the band of the sum of the H
+        rewards from the last start on, and `return_happened` is its observed value.
     """
     n, B = worlds.count, len(obs)
     x, total, path = obs.expand(n, *obs.shape), obs.new_zeros(n, B), []
@@ -74,13 +75,13 @@ def score_steps(
 def segments(replay: ReplayBuffer, since: int, H: int, limit: int = 32) -> tuple[Tensor, ...] | None:
     """Return obs, action, next obs and reward of segments of episodes, each [H, B, *].
 
-    None where no episode has H steps.
+    The result is None if no episode has H steps.
 
     Arguments:
-        replay: the memory.
-        since: row of the memory to begin at.
-        H: steps of a segment.
-        limit: of the first environment's segments, evenly over what there is.
+        replay: the replay buffer.
+        since: the first row to use.
+        H: the number of steps of a segment.
+        limit: the greatest number of segments, evenly spaced over those of the first environment.
     """
     rows = torch.arange(since, replay.rows, device=replay.size.device) % replay.T
     if len(rows) < H:
@@ -98,9 +99,10 @@ def segments(replay: ReplayBuffer, since: int, H: int, limit: int = 32) -> tuple
 def score_replay(
     dynamics: Dynamics, replay: ReplayBuffer, since: int, H: int = 10, n: int = 50
 ) -> tuple[dict[str, Tensor], MultiStepForecast | None]:
-    """Score predictions H steps ahead, in n worlds, of what was stored from row `since` on, as `score_steps` does.
+    """Score predictions of H steps in n worlds on the rows of a replay buffer from `since` on, by `score_steps`.
 
-    Returns {} and None where no episode has H steps there.
+    Returns:
+        The metrics and the forecast; {} and None if no episode has H steps there.
     """
     parts = segments(replay, since, H)
     if parts is None:
