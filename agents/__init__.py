@@ -1,1 +1,1 @@
-"""Agents: `act`, `observe`, `learn`, each on one page."""
+"""Agents, each of which implements `act`, `observe` and `learn`."""

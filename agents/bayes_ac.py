@@ -1,11 +1,11 @@
-"""`bayes_ac`: actor-critic over a posterior, for continuous actions. Take a draw, follow its policy for an episode.
+"""`bayes_ac`: actor-critic over a posterior, for continuous actions. Draw, and follow the draw's policy for an episode.
 
     y_k = r + gamma (1 - terminated) f^-_{z_k}(s', clip(pi^-_k(s') + noise))      K draws z_k, kept for the whole run
     pi_k climbs f_{z_k}(s, pi_k(s))                                               a policy for each of them
 
-f^- and pi^- are the targets, asked with the same index, so that every draw is taught by itself and none by the least
-of all: what the draws disagree on is what Thompson sampling explores. Knows no posterior by name; with an ensemble it
-is bootstrapped, prior-guided TD3 (Fujimoto et al., 2018; Osband et al., Deep Exploration via Randomized Value
+f^- and pi^- are the targets, evaluated at the same index, so that every draw learns from itself and not from the
+minimum of all: Thompson sampling explores where the draws disagree. Any posterior serves; with an ensemble the agent is
+bootstrapped, prior-guided TD3 (Fujimoto et al., 2018; Osband et al., Deep Exploration via Randomized Value
 Functions, 2019), with LayerNorm in place of the minimum of two critics.
 """
 
@@ -31,7 +31,7 @@ def critic(spec: EnvSpec) -> tuple[tuple[int, ...], int]:
     """Return the signature of Q(s, a): observation and action side by side in, one value out.
 
     Raises:
-        ValueError: actions that are discrete, or observations that are no vectors of numbers.
+        ValueError: actions are discrete, or observations are not vectors of numbers.
     """
     if spec.bounds is None:
         raise ValueError(f"got {spec.actions} discrete actions, wanted continuous ones: choose agent=bayes_dqn")
@@ -44,27 +44,27 @@ def critic(spec: EnvSpec) -> tuple[tuple[int, ...], int]:
 
 
 class BayesAC(ValueAgent):
-    """Thompson sampling over draws of Q, each with a policy of its own.
+    """Thompson sampling over draws of Q, each with its own policy.
 
     Arguments:
-        spec: of the environments; E environments, actions of A numbers.
-        posterior: over functions from a normalized observation and an action, [B, D + A], to a normalized value,
-            [B, 1].
-        draws: K, each with a policy of its own; as many as the posterior teaches at once by default.
-        actors: (shape, A, K) -> the policies.
-        target_update: how the targets follow; `Polyak` by default.
-        normalizer: of observations and returns; made from the spec by default.
-        imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
-        noise: standard deviation of what is added to actions, to explore with and to smooth targets (there twice, and
-            clipped at 2.5 of its own: Fujimoto et al., 2018).
-        discount: gamma.
-        n_step: rewards summed before bootstrapping.
-        batch_size: B.
-        capacity: of the replay, in transitions.
-        learning_starts: steps stored before the first update, made by uniformly random actions.
+        spec: the properties of the environments; E environments, actions of A numbers.
+        posterior: the posterior over functions from a normalized observation and an action, [B, D + A], to a
+            normalized value, [B, 1].
+        draws: K, the number of draws with a policy each; by default, as many as the posterior trains at once.
+        actors: maps (shape, A, K) to the policies.
+        target_update: the rule by which the targets follow the learners; `Polyak` by default.
+        normalizer: the normalization of observations and returns; `Normalizer` by default.
+        imagination: maps (spec, posterior, n_step, discount) to the source of batches; the replay buffer by default.
+        noise: the standard deviation of the noise on actions, for exploration and, doubled and clipped at 2.5 standard
+            deviations, for smoothing of targets (Fujimoto et al., 2018).
+        discount: gamma, the discount factor.
+        n_step: the number of rewards summed before bootstrapping.
+        batch_size: B, the number of transitions of an update.
+        capacity: the capacity of the replay buffer, in transitions.
+        learning_starts: the number of steps with uniformly random actions before the first update.
 
     Raises:
-        ValueError: discrete actions, observations that are no vectors, or numbers that make no sense.
+        ValueError: actions are discrete, observations are not vectors, or a number is out of its range.
     """
 
     signature = staticmethod(critic)
@@ -122,7 +122,12 @@ class BayesAC(ValueAgent):
         return partial(self.perturbed, torch.randint(len(self.z), (n,), device=self.device))
 
     def update(self, index: Tensor, smoothing: Tensor) -> dict[str, Tensor]:
-        """Teach every draw and its policy the transitions `index` [B], with noise [K, B, A] on the targets' actions."""
+        """Update every draw and its policy on the transitions at `index` [B].
+
+        Arguments:
+            index: positions in the replay buffer, [B].
+            smoothing: standard normal noise for the target policies' actions, [K, B, A].
+        """
         sample = self.experience.gather(self.replay, index)
         x, x_next = self.normalizer.obs(sample.obs), self.normalizer.obs(sample.next_obs)
         with torch.no_grad():
@@ -143,13 +148,13 @@ class BayesAC(ValueAgent):
         return info
 
     def value(self, posterior: Posterior, x: Tensor, action: Tensor) -> Tensor:
-        """Return draw z_k at inputs x [B, D] with the actions k, [K, B, A] -> normalized values [K, B]."""
+        """Return the normalized values of draw z_k at x [B, D] and action[k], [K, B, A] -> [K, B]."""
         joined = torch.cat([x.expand(len(action), *x.shape), action], -1)
         return posterior.likelihood.mean(posterior.functions(self.z)(joined))[..., 0]
 
     @torch.no_grad()
     def greedy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return, among the K target policies' actions, the one that is best on average over the draws."""
+        """Return, of the K target policies' actions, the one whose value is best on average over the draws."""
         x = self.normalizer.obs(x)
         proposed = self.target_actors(x)  # [K, B, A]
         flat = torch.cat([x.repeat(len(proposed), 1), proposed.flatten(0, 1)], 1)

@@ -2,8 +2,8 @@
 
     y_k = r + gamma (1 - terminated) f^-_{z_k}(s', argmax_a f_{z_k}(s', a))        for n indices z_k at each update
 
-f^- is the target snapshot, asked with the same index. Knows no posterior by name: `point` with epsilon-greedy makes
-this double DQN (van Hasselt et al., 2016), `ensemble` bootstrapped DQN (Osband et al., 2016), `hypermodel` the Bayesian
+f^- is the target network, evaluated at the same index. Any posterior serves: `point` with epsilon-greedy makes this
+double DQN (van Hasselt et al., 2016), `ensemble` bootstrapped DQN (Osband et al., 2016), `hypermodel` the Bayesian
 default (Li et al., HyperAgent, 2024).
 """
 
@@ -42,22 +42,22 @@ class BayesDQN(ValueAgent):
     """Thompson-sampling Q-learning with index-aligned targets.
 
     Arguments:
-        spec: of the environments; E environments, A actions.
-        posterior: over functions from normalized observations, or windows of its `history` of them, to (the
-            likelihood's numbers of) normalized Q-values, [B, A].
-        exploration: draws -> actions; Thompson sampling per episode by default.
-        value: (online, target, mask) -> the value taught, such as `double_q`.
-        target_update: how the target follows the learner; `Polyak` by default.
-        normalizer: of observations and returns; made from the spec by default.
-        imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
-        discount: gamma.
-        n_step: rewards summed before bootstrapping.
-        batch_size: B.
-        capacity: of the replay, in transitions.
-        learning_starts: steps stored before the first update.
+        spec: the properties of the environments; E environments, A actions.
+        posterior: the posterior over functions from normalized observations, or windows of them, to the parameters of
+            the likelihood of normalized Q-values, [B, A].
+        exploration: turns draws into actions; Thompson sampling per episode by default.
+        value: maps (online, target, mask) to the bootstrapped value, such as `double_q`.
+        target_update: the rule by which the target follows the learner; `Polyak` by default.
+        normalizer: the normalization of observations and returns; `Normalizer` by default.
+        imagination: maps (spec, posterior, n_step, discount) to the source of batches; the replay buffer by default.
+        discount: gamma, the discount factor.
+        n_step: the number of rewards summed before bootstrapping.
+        batch_size: B, the number of transitions of an update.
+        capacity: the capacity of the replay buffer, in transitions.
+        learning_starts: the number of steps stored before the first update.
 
     Raises:
-        ValueError: continuous actions, or numbers that make no sense.
+        ValueError: actions are continuous, or a number is out of its range.
     """
 
     window: Tensor | None
@@ -116,7 +116,7 @@ class BayesDQN(ValueAgent):
         return self.step(index, self.posterior.index(self.posterior.draws)) | metrics
 
     def branch_policy(self, n: int) -> Callable[[Tensor], Tensor]:
-        """Return the policy of n imagined branches, each greedy on a draw of its own: obs [n, *] -> actions [n]."""
+        """Return the policy of n imagined branches, each greedy on its own draw: obs [n, *] -> actions [n]."""
         z = self.posterior.index(n)
         return lambda obs: self.choose_by_draw(z, obs)
 
@@ -125,7 +125,7 @@ class BayesDQN(ValueAgent):
         return greedy(self.posterior.likelihood.mean(self.posterior.paired(z, self.normalizer.obs(x))), mask)
 
     def update(self, index: Tensor, z: Tensor) -> dict[str, Tensor]:
-        """Teach draws z [n, *] the transitions `index` [B]: no branch on data, no synchronization."""
+        """Update draws z [n, *] on the transitions at `index` [B], without branches on data."""
         sample = self.experience.gather(self.replay, index)
         x, x_next = self.normalizer.obs(sample.obs), self.normalizer.obs(sample.next_obs)
         with torch.no_grad():
@@ -139,7 +139,7 @@ class BayesDQN(ValueAgent):
 
     @torch.no_grad()
     def greedy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the actions of the target's mean: an average of recent learners, steadier than the last one."""
+        """Return the greedy actions of the target's mean, an average of recent learners that varies less."""
         return greedy(self.target.mean(self.normalizer.obs(x)), mask)
 
     @torch.no_grad()
@@ -164,7 +164,7 @@ class BayesDQN(ValueAgent):
     def capture(
         self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
     ) -> tuple[bool, bool]:
-        """Compile the whole update and, only beside it, acting once its noise is drawn."""
+        """Compile the update and, if that succeeds, acting on given noise; return whether it did each."""
         z = self.posterior.index(self.posterior.draws, Generator(self.device).manual_seed(0))
         if not self.capture_update(z, updates, say):
             return False, False

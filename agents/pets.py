@@ -1,8 +1,8 @@
-"""`pets`: probabilistic ensembles with trajectory sampling, over any posterior. Every plan is judged by several worlds.
+"""`pets`: probabilistic ensembles with trajectory sampling, over any posterior. Each plan is scored in several worlds.
 
     a_t = first action of the plan that does best from s_t on average over S draws of the posterior, with their noise
 
-What the draws disagree on is averaged over, so that a plan avoids it; `Hallucinated` particles seek it, `Expectation`
+The average over draws makes plans avoid what the draws disagree on; `Hallucinated` particles seek it, and `Expectation`
 plans in the mean world.
 (Chua et al., Deep Reinforcement Learning in a Handful of Trials using Probabilistic Dynamics Models, 2018.)
 """
@@ -24,12 +24,21 @@ from bayesrl.world_models.propagation import TSinf
 
 
 class PETS(PSRL):
-    """Plans in fresh draws of the posterior at every step; learns as `PSRL` does.
+    """Plan in new draws of the posterior at every step; learn as `PSRL` does.
 
     Arguments:
-        propagation: of particles through worlds.
-        spec, posterior, planner, dynamics, worlds, updates, batch_size, capacity, learning_starts, every, evaluation:
-            as of `PSRL`.
+        spec: the properties of the environments, whose observations are vectors of numbers.
+        posterior: the posterior over functions of the shapes that `signature` gives, with the likelihood `WithFlag`.
+        planner: the search for a sequence of actions; `ImprovedCEM` by default.
+        dynamics: maps (spec, posterior) to the dynamics, with known functions and temperatures.
+        propagation: the rule by which particles move through worlds; `TSinf` by default.
+        worlds: S, the greatest number of worlds that a plan is averaged over.
+        updates: the number of updates of a fit.
+        batch_size: B, the number of transitions of an update.
+        capacity: the capacity of the replay buffer, in transitions.
+        learning_starts: the number of steps stored before the first fit.
+        every: the number of transitions of each environment after which to learn within an episode; None for never.
+        evaluation: the propagation of greedy plans; `TSinf` by default, an average over the worlds.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class WorldState(NamedTuple):
 
     Attributes:
         z: the index of each environment's world, [E, *].
-        plan: in that world.
+        plan: the plan in that world.
     """
 
     z: Tensor
@@ -44,23 +44,24 @@ class WorldState(NamedTuple):
 
 
 class PSRL(ModelBasedAgent):
-    """Plans in one world an episode; evaluated, for the mean over several or in the mean world.
+    """Posterior sampling: plan in one world drawn for each episode.
 
-    Learns as an episode ends, or sooner where wished: the posterior is scored on everything new, and then fitted to
-    everything. Actions are uniformly random before.
+    When an episode ends, or every few transitions, the posterior is scored on the new transitions and then fitted to
+    all. Actions are uniformly random before the first fit. Greedy plans are averaged over several worlds, or made in
+    the mean world.
 
     Arguments:
-        spec: of the environments; vectors of numbers are observed.
-        posterior: over the functions that `signature` says, with the likelihood `WithFlag`.
-        planner: searches for actions.
-        dynamics: (spec, posterior) -> what the posterior is of, with known parts and temperatures.
-        worlds: S, at most so many judge a greedy plan, and PETS' every plan.
-        updates: of a fit.
-        batch_size: B.
-        capacity: of the replay, in transitions.
-        learning_starts: steps stored before the first fit.
-        every: transitions of each environment after which to learn before an episode has ended too; None for never.
-        evaluation: propagation of greedy plans; by default a plan has to do well on average over the worlds.
+        spec: the properties of the environments, whose observations are vectors of numbers.
+        posterior: the posterior over functions of the shapes that `signature` gives, with the likelihood `WithFlag`.
+        planner: the search for a sequence of actions; `ImprovedCEM` by default.
+        dynamics: maps (spec, posterior) to the dynamics, with known functions and temperatures.
+        worlds: S, the greatest number of worlds that a greedy plan is averaged over.
+        updates: the number of updates of a fit.
+        batch_size: B, the number of transitions of an update.
+        capacity: the capacity of the replay buffer, in transitions.
+        learning_starts: the number of steps stored before the first fit.
+        every: the number of transitions of each environment after which to learn within an episode; None for never.
+        evaluation: the propagation of greedy plans; `TSinf` by default, an average over the worlds.
     """
 
     signature = staticmethod(signature)
@@ -122,7 +123,7 @@ class PSRL(ModelBasedAgent):
         episode_start: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, PlanState]:
-        """Act on the plan that `evaluation` judges best in always the same draws; the state is that plan."""
+        """Return the first action of a plan scored by `evaluation` in fixed draws, and that plan as the state."""
         generator = Generator(device=obs.device).manual_seed(0)
         z = self.evaluation.draw(self.dynamics.posterior, self.count, generator).repeat(len(obs), 1)
         plan = self.mpc.plan(self.evaluation, z, obs, starts(obs, state, episode_start), state)
@@ -164,7 +165,7 @@ class PSRL(ModelBasedAgent):
         return due and self.replay.rows * self.spec.num_envs >= self.learning_starts
 
     def learn(self) -> dict[str, Tensor]:
-        """Score what is new, then fit to everything; return both."""
+        """Score the new transitions, then fit to all; return the metrics of both."""
         since, replay = max(int(self.learned), self.replay.rows - self.replay.T), self.replay
         metrics: dict[str, Tensor] = {}
         if self.learned > 0 and since < replay.rows:  # several environments ask for several fits in a row
@@ -185,7 +186,7 @@ class PSRL(ModelBasedAgent):
     def capture(
         self, updates: float = math.inf, acts: float = math.inf, say: Callable[[str], None] = print
     ) -> tuple[bool, bool]:
-        """Compile the search and, always beside it, updates: the search is what takes time."""
+        """Compile the search, which takes most of the time, and the update; return whether it did each."""
         with preserve_state(self), torch.random.fork_rng():
             z, noisy = self.worlds(torch.ones(self.spec.num_envs, dtype=torch.bool, device=self.learned.device))
         acting = self.mpc.capture(z, noisy, acts, say)

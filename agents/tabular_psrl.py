@@ -1,7 +1,7 @@
-"""`tabular_psrl`: posterior sampling with exact posteriors over finite worlds; a yardstick for what only learns.
+"""`tabular_psrl`: posterior sampling with exact posteriors over finite worlds, a reference for approximate agents.
 
     P(. | s, a) ~ Dirichlet(c / (S + 1) + counts)          the last outcome is the episode's end
-    1 / sigma^2 ~ Gamma(a, b),  r(s, a) ~ Normal(m, sigma^2 / k)        both as their data make them
+    1 / sigma^2 ~ Gamma(a, b),  r(s, a) ~ Normal(m, sigma^2 / k)        both given their data
     an episode:  draw (P, r), act greedily on its Q by value iteration
 
 (Strens, A Bayesian Framework for Reinforcement Learning, 2000; Osband, Russo & Van Roy, More Efficient Reinforcement
@@ -19,15 +19,19 @@ from bayesrl.rl.types import EnvSpec, Forecast, Transition
 
 
 class TabularPSRL(Agent):
-    """Exact Bayes for Discrete (or one-hot) observations and actions.
+    """Posterior sampling with exact posteriors, for Discrete or one-hot observations and discrete actions.
 
     Arguments:
-        spec: of the environments.
-        discount: gamma.
-        concentration: c, observations that the prior of a transition counts for.
-        reward_mean: m of the prior.
-        reward_count: k, observations that the prior of a mean reward counts for.
-        shape, rate: a and b of the prior of the reward's precision.
+        spec: the properties of the environments.
+        discount: gamma, the discount factor.
+        concentration: c, the number of observations that the prior of a transition counts for.
+        reward_mean: m, the prior mean of a reward.
+        reward_count: k, the number of observations that the prior of a mean reward counts for.
+        shape: a, the shape of the prior of a reward's precision.
+        rate: b, the rate of that prior.
+
+    Raises:
+        ValueError: observations are not discrete, actions are continuous, or a number is out of its range.
     """
 
     visits: Tensor
@@ -61,7 +65,7 @@ class TabularPSRL(Agent):
         S, A = spec.categories, spec.actions
         self.register_buffer("visits", torch.zeros(S, A, S + 1, dtype=torch.float64))
         self.register_buffer("rewards", torch.zeros(3, S, A, dtype=torch.float64))  # count, sum, sum of squares
-        self.register_buffer("q", torch.zeros(spec.num_envs, S, A, dtype=torch.float64))  # that is acted on
+        self.register_buffer("q", torch.zeros(spec.num_envs, S, A, dtype=torch.float64))  # acted on
         self._mean: Tensor | None = None
 
     # --- posterior -----------------------------------------------------------------------------------------------
@@ -88,7 +92,7 @@ class TabularPSRL(Agent):
         return value_iteration(P / P.sum(-1, True), reward, self.discount)
 
     def draw_with(self, generator: Generator | None, n: int) -> Tensor:
-        """Return `draw(n)` by random numbers of a generator, [n, S, A]; of torch's global one without it."""
+        """Return `draw(n)` with the random numbers of a generator, [n, S, A]; torch's global one if None."""
         if generator is None:
             return self.draw(n)
         with torch.random.fork_rng(devices=[]):
@@ -130,7 +134,7 @@ class TabularPSRL(Agent):
         mask: Tensor | None = None,
         generator: Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Act on one drawn world's Q an episode, which is the state, [E, S, A]."""
+        """Act greedily on the Q of one drawn world for an episode; the state is that Q, [E, S, A]."""
         q = fresh_where(starts(obs, state, episode_start), state, lambda n: self.draw_with(generator, n))
         return greedy(q[torch.arange(len(obs), device=obs.device), obs[:, 0]], mask), q
 

@@ -1,4 +1,4 @@
-"""`uniform`: any allowed action with equal probability, discrete or continuous; the yardstick that learns nothing."""
+"""`uniform`: any allowed action with equal probability, discrete or continuous; a baseline that does not learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Uniform(Agent):
     """Uniformly random actions.
 
     Arguments:
-        spec: of the environments.
+        spec: the properties of the environments.
     """
 
     def __init__(self, spec: EnvSpec) -> None:
@@ -26,7 +26,7 @@ class Uniform(Agent):
         return self.choose(torch.rand(len(obs), self.spec.actions, device=obs.device), mask)
 
     def greedy(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return random actions from a generator of their own: the same for the same batch of observations."""
+        """Return random actions that depend on the batch of observations alone."""
         seed = int(x.double().sum().abs().nan_to_num() * 1e6) % 2**31
         noise = torch.rand(len(x), self.spec.actions, generator=Generator().manual_seed(seed)).to(x.device)
         return self.choose(noise, mask)
@@ -43,7 +43,7 @@ class Uniform(Agent):
         return self.choose(noise, mask), None
 
     def choose(self, noise: Tensor, mask: Tensor | None) -> Tensor:
-        """Return actions made of uniform numbers [E, A] on [0, 1)."""
+        """Return actions from uniform numbers on [0, 1), [E, A]."""
         if self.spec.bounds is not None:
             return 2 * noise - 1
         return (noise if mask is None else noise.masked_fill(~mask, -1)).argmax(-1)

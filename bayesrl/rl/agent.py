@@ -25,13 +25,13 @@ from bayesrl.rl.types import EnvSpec, Forecast, Transition
 class Agent(nn.Module):
     """An agent acts, observes transitions and learns; `state_dict` is what a checkpoint saves of it.
 
-    A subclass overrides `act`, `greedy`, and what else it can do. The defaults are those of an agent that does not
-    learn, has no values and cannot be compiled.
+    A subclass overrides `act`, `greedy`, and what else it supports. The defaults are those of an agent that
+    does not learn, has no values and cannot be compiled.
 
     Attributes:
-        replay: the memory that is saved beside the state, or None.
+        replay: the replay buffer, which is saved beside the state, or None.
         history: W, the number of observations of an episode that a decision depends on.
-        discount: gamma of its values.
+        discount: gamma, the discount factor of its values.
         can_capture: whether `capture` can compile the agent.
     """
 
@@ -55,14 +55,14 @@ class Agent(nn.Module):
         """Return actions that explore, [E] int64 or, where continuous, [E, A] in [-1, 1].
 
         Arguments:
-            obs: [E, *shape].
-            episode_start: where an episode begins, [E] bool.
-            mask: allowed actions, [E, A] bool, where the environments give them.
+            obs: observations, [E, *shape].
+            episode_start: whether an episode begins, [E] bool.
+            mask: allowed actions, [E, A] bool, if the environments give them.
         """
         raise NotImplementedError
 
     def observe(self, transition: Transition) -> None:
-        """Take in one step of every environment."""
+        """Process one step of every environment."""
 
     def ready(self) -> bool:
         """Return whether there is enough to learn from."""
@@ -80,11 +80,11 @@ class Agent(nn.Module):
         """Return the actions of the posterior mean and the next state; no random state is touched.
 
         Arguments:
-            obs: [E, *shape].
-            state: what this method returned a step before, or None at first: a tensor or a tuple of tensors.
-            episode_start: where an episode begins and the state is forgotten, [E] bool; without it everywhere if
+            obs: observations, [E, *shape].
+            state: the state that this method returned a step before, a tensor or a tuple of tensors; None at first.
+            episode_start: whether an episode begins, which resets the state, [E] bool; by default everywhere if
                 `state` is None, and nowhere else.
-            mask: allowed actions, [E, A] bool, where the environments give them.
+            mask: allowed actions, [E, A] bool, if the environments give them.
 
         Returns:
             Actions [E] or [E, A], and the state; None for an agent without memory.
@@ -96,7 +96,9 @@ class Agent(nn.Module):
         """Return what `greedy` and `forecast` are functions of: obs, or windows [E, W, *] that end in obs.
 
         Arguments:
-            obs, state, episode_start: those of `predict`.
+            obs: observations, [E, *shape].
+            state: the state as of `predict`.
+            episode_start: whether an episode begins, as of `predict`.
         """
         return obs if self.history == 1 else append(state, obs, starts(obs, state, episode_start), self.history)
 
@@ -115,11 +117,14 @@ class Agent(nn.Module):
         """Return the actions of posterior draws and the next state, which keeps a draw until its episode ends.
 
         Arguments:
-            obs, state, episode_start, mask: those of `predict`; the states of the two methods differ.
-            generator: of the draws; torch's global one by default.
+            obs: observations, [E, *shape].
+            state: the state that this method returned a step before; None at first. It differs from `predict`'s.
+            episode_start: whether an episode begins, as of `predict`.
+            mask: allowed actions, [E, A] bool, if the environments give them.
+            generator: the generator of the draws; torch's global one by default.
 
         Raises:
-            ValueError: an agent without draws to act by.
+            ValueError: the agent has no draws to act by.
         """
         raise ValueError(
             f"got deterministic=False of {type(self).__name__}, wanted an agent that acts by posterior draws: use "
@@ -147,7 +152,8 @@ class Agent(nn.Module):
         """Compile updates and acting where so many calls save more time than that takes; return whether it did each.
 
         Arguments:
-            updates, acts: the expected numbers of calls.
+            updates: the expected number of updates.
+            acts: the expected number of calls of `act`.
             say: prints a message to the user.
         """
         return False, False
@@ -156,19 +162,19 @@ class Agent(nn.Module):
 class ValueAgent(Agent):
     """An agent that learns a posterior over Q-functions from batches of its replay, with a target network.
 
-    A subclass says `act`, `learn` and `update`, the pure tensor function behind `learn`.
+    A subclass implements `act`, `learn` and `update`, the pure tensor function behind `learn`.
 
     Arguments:
-        spec: of the environments; E environments.
-        posterior: over Q-functions of normalized inputs.
-        target_update: how the target follows the learner; `Polyak` by default.
-        normalizer: of observations and returns; made from the spec by default.
-        imagination: (spec, posterior, n_step, discount) -> where batches come from; from the replay by default.
-        discount: gamma.
-        n_step: rewards summed before bootstrapping.
-        batch_size: B.
-        capacity: of the replay, in transitions.
-        learning_starts: steps stored before the first update.
+        spec: the properties of the environments; E environments.
+        posterior: the posterior over Q-functions of normalized inputs.
+        target_update: the rule by which the target follows the learner; `Polyak` by default.
+        normalizer: the normalization of observations and returns; `Normalizer` by default.
+        imagination: maps (spec, posterior, n_step, discount) to the source of batches; the replay buffer by default.
+        discount: gamma, the discount factor.
+        n_step: the number of rewards summed before bootstrapping.
+        batch_size: B, the number of transitions of an update.
+        capacity: the capacity of the replay buffer, in transitions.
+        learning_starts: the number of steps stored before the first update.
 
     Attributes:
         target: a snapshot of the posterior that follows it.
@@ -211,7 +217,7 @@ class ValueAgent(Agent):
         return len(self.replay) > 0 and self.replay.rows * self.spec.num_envs >= self.learning_starts
 
     def update(self, index: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Learn the transitions `index` [B] with noise that `learn` draws: no branch on data, no synchronization."""
+        """Learn from the transitions at `index` [B] with noise that `learn` draws, without branches on data."""
         raise NotImplementedError
 
     def capture_update(self, noise: Tensor, updates: float, say: Callable[[str], None]) -> bool:
