@@ -18,6 +18,7 @@ from bayesrl.experiment.building import plain
 from bayesrl.experiment.objects import NO_OBJECTS, Objects
 from bayesrl.plotting.figure import Figure
 from bayesrl.plotting.learning_curves import learning_curves
+from bayesrl.training.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     import pandas
@@ -53,15 +54,19 @@ class Result:
             left out.
 
     Raises:
-        CheckpointError: there is no run.
+        CheckpointError: there is no run, or one whose `result.json` or `metrics.csv` is damaged.
     """
 
     def __init__(self, run_dir: str | Path, interrupted: str | None = None, objects: Objects = NO_OBJECTS) -> None:
         self.run_dir, self.interrupted, self._objects = Path(run_dir), interrupted, objects
         self.config: dict[str, Any] = plain(run_directory.stored(self.run_dir))
         file = self.run_dir / "result.json"
-        self.summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        self.metrics: dict[str, Metric] = read_metrics(self.run_dir / "metrics.csv")
+        try:
+            self.summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+            file = self.run_dir / "metrics.csv"
+            self.metrics: dict[str, Metric] = read_metrics(file)
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"got {file}, which is damaged ({error}), wanted a run's: restore it") from error
 
     @cached_property
     def policy(self) -> Policy:

@@ -1,0 +1,17 @@
+"""A result of damaged files says which one."""
+
+from pathlib import Path
+
+import pytest
+
+import bayesrl
+from bayesrl.training.checkpoint import CheckpointError
+
+
+@pytest.mark.parametrize(("name", "text"), [("result.json", ""), ("metrics.csv", "step,a\n1,x\n")])
+def test_a_damaged_file_is_named(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("agent: {}\nsolve: null\nenv: {id: CartPole-v1}\n")
+    assert bayesrl.Result(tmp_path).metrics == {}
+    (tmp_path / name).write_text(text)
+    with pytest.raises(CheckpointError, match=rf"{name}, which is damaged .* restore it"):
+        bayesrl.Result(tmp_path)
