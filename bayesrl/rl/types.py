@@ -15,13 +15,14 @@ class EnvSpec(NamedTuple):
     """The properties of environments that an agent must know before the first step.
 
     Attributes:
-        shape: of one observation as the agent sees it; Dict observations are flat.
-        dtype: torch.float32; torch.uint8 for pixels; torch.int64 for indices of the ones in a binary vector.
+        shape: the shape of one observation as the agent receives it; Dict observations are flat.
+        dtype: the dtype of observations: torch.float32, torch.uint8 for pixels, or torch.int64 for indices of the ones
+            in a binary vector.
         actions: A, the number of discrete actions, or of numbers in a continuous one.
-        num_envs: E.
-        categories: length of that binary vector; its own value as an index points to nothing. 0 without indices.
-        masked: environments give `info["action_mask"]`.
-        bounds: of a continuous action, the least and the greatest of each of its A numbers in the environments' units,
+        num_envs: E, the number of environments.
+        categories: the length of that binary vector, which as an index stands for none of its ones; 0 without indices.
+        masked: whether environments give `info["action_mask"]`.
+        bounds: the least and the greatest value of each number of a continuous action in the environments' units,
             ((A), (A)), which an agent emits as -1 and 1; None where actions are discrete.
     """
 
@@ -38,14 +39,14 @@ class Transition(NamedTuple):
     """One step of E environments, tensors on the agent's device.
 
     Attributes:
-        obs: what was acted on, [E, *shape].
-        action: [E] int64, or [E, A] float32 in [-1, 1] where continuous.
-        reward: [E].
-        terminated: the episode ended in the world itself, [E] bool: its value beyond is zero.
-        truncated: the episode was cut, [E] bool: its value beyond is bootstrapped.
-        next_obs: the true next observation, also where an episode ended, [E, *shape].
-        valid: False where the step was only a reset, [E] bool: never learned from, never counted.
-        next_mask: actions allowed at next_obs, [E, A] bool, or None.
+        obs: the observations acted on, [E, *shape].
+        action: the actions, [E] int64, or [E, A] float32 in [-1, 1] where continuous.
+        reward: the rewards, [E].
+        terminated: whether the episode terminated, so that the value of next_obs is zero, [E] bool.
+        truncated: whether the episode was truncated, so that the value of next_obs is bootstrapped, [E] bool.
+        next_obs: the next observations, at the end of an episode its final one, [E, *shape].
+        valid: False where the step was only a reset, which is not learned from or counted, [E] bool.
+        next_mask: the actions allowed at next_obs, [E, A] bool, or None.
     """
 
     obs: Tensor
@@ -62,9 +63,9 @@ class Forecast(NamedTuple):
     """Draws of Q at some observations, in return units.
 
     Attributes:
-        q: [n, B, A]; [n, B, 1], each draw's value of its own action, where actions are continuous.
-        kl: of the weights' posterior from the prior in nats, 0-d; NaN where there is none.
-        degenerate: the posterior is one function by construction, so that a spread of zero is no news.
+        q: the Q-values of each draw, [n, B, A]; with continuous actions, of the draw's own action, [n, B, 1].
+        kl: the KL divergence of the weights' posterior from the prior in nats, 0-d; NaN if it is not defined.
+        degenerate: whether the posterior is a single function by construction, so that its draws cannot differ.
     """
 
     q: Tensor
