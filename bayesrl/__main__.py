@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
         wanted = f"wanted a command: {hint}there are {', '.join(COMMANDS)}"
         print(f"error: got {argv[0]}, {wanted}", file=sys.stderr)
         return 2
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())  # as `python -m` does, so that modules of the current directory are found
     return importlib.import_module(f"bayesrl.{argv[0]}").main(argv[1:])
 
 

@@ -56,7 +56,7 @@ def new(argv: list[str]) -> int:
         print(f"written: {path}")
     checked = [f"python -m bayesrl.check --config-dir conf env={name}"] if kind == "env" else []
     train = f"python -m bayesrl.train --config-dir conf {kind}={name} steps=3000"
-    print("\n    ".join(["try:", f"pytest test_{name}.py", *checked, train]))
+    print("\n    ".join(["try:", f"python -m pytest test_{name}.py", *checked, train]))
     return 0
 
 

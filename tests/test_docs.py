@@ -80,7 +80,7 @@ def train(given: list[str]) -> None:
         assert cli.command([*kept, *(f"{key}={value}" for key, value in budget.items())], single_run.train) == 0
 
 
-LONG = ("choosing", "environments", "first_agent", "model_based")  # pages that train for more than 4 s
+LONG = ("choosing", "environments", "first_agent", "model_based", "python")  # pages that train for more than 4 s
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.slow] * (p in LONG)) for p in PAGES])

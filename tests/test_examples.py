@@ -21,7 +21,7 @@ def test_every_example_is_run() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.ipynb")} == NOTEBOOKS.keys()
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "regression")) for n in SCRIPTS])
 def test_script(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     """It prints what its docstring promises: a line for each posterior, or the return of the deployed policy."""
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,6 @@
 """`bayesrl COMMAND ...` is `python -m bayesrl.COMMAND ...`."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -47,3 +48,14 @@ def test_an_unknown_command_is_told_with_the_nearest(capsys) -> None:
 def test_the_same_as_the_module(words: list[str], capsys) -> None:
     there = train.main(words), capsys.readouterr()
     assert (command.main(["train", *words]), capsys.readouterr()) == there
+
+
+def test_a_module_of_the_current_directory_is_found(tmp_path: Path) -> None:
+    """The console script begins without the current directory on the path, as `python -P` does."""
+    (tmp_path / "here.py").write_text(
+        "from gymnasium.envs.classic_control import CartPoleEnv\n\nclass Here(CartPoleEnv): pass\n"
+    )
+    words = [sys.executable, "-P", "-m", "bayesrl", "check", "here:Here"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert out.returncode == 0, out.stderr

@@ -127,9 +127,9 @@ def test_a_directory_that_holds_a_run(run: Path, fails) -> None:
 
 
 def test_a_directory_in_use(run: Path, fails) -> None:
-    from bayesrl.experiment.run_directory import held
+    from bayesrl.experiment.run_directory import locked
 
-    with held(run, new=False):
+    with locked(run, new=False):
         assert "another process is training" in fails(f"resume={run}", tiny=False)
 
 

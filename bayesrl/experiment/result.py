@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bayesrl.experiment import build, run_directory
 from bayesrl.experiment.building import plain
 from bayesrl.experiment.objects import NO_OBJECTS, Objects
+from bayesrl.experiment.signatures import unknown
 from bayesrl.plotting.figure import Figure
 from bayesrl.plotting.learning_curves import learning_curves
 from bayesrl.training.checkpoint import CheckpointError
@@ -36,6 +37,13 @@ class Metric(NamedTuple):
 
     steps: NDArray[np.int64]
     values: NDArray[np.float64]
+
+
+class Metrics(dict[str, Metric]):
+    """The metrics of a run by tag; a tag that is not there is answered with those that are."""
+
+    def __missing__(self, tag: str) -> Metric:
+        raise KeyError(unknown(str(tag), "a tag of this run", str(tag), list(self)))
 
 
 class Result:
@@ -64,7 +72,7 @@ class Result:
         try:
             self.summary: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
             file = self.run_dir / "metrics.csv"
-            self.metrics: dict[str, Metric] = read_metrics(file)
+            self.metrics = read_metrics(file)
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"got {file}, which is damaged ({error}), wanted a run's: restore it") from error
 
@@ -108,13 +116,13 @@ class Result:
         return facts | {"run_dir": str(self.run_dir)}
 
 
-def read_metrics(path: Path) -> dict[str, Metric]:
+def read_metrics(path: Path) -> Metrics:
     """Return the finite values of a metrics file by tag; rows that were cut short are left out."""
     if not path.exists():
-        return {}
+        return Metrics()
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if None not in row.values() and str(row["step"]).isdigit()]
-    out = {}
+    out = Metrics()
     for tag in rows[0] if rows else ():
         pairs = [(int(row["step"]), float(row[tag])) for row in rows if tag != "step" and row[tag]]
         pairs = [pair for pair in pairs if math.isfinite(pair[1])]

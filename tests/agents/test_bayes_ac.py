@@ -118,6 +118,7 @@ WORDS = ["agent=bayes_ac", "env=pendulum", "agent.learning_starts=50", "network.
 QUIET = ["eval.every=0", "eval.final_episodes=2", "log.every=50", "checkpoint.every=200", "agent.capacity=2000"]
 
 
+@pytest.mark.slow
 def test_it_trains_from_the_command_line_and_resumes_bit_for_bit(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert main([*WORDS, *QUIET, "steps=400", f"run_dir={whole}"]) == 0

@@ -74,10 +74,10 @@ class Line:
     [
         (PSRL, {}),
         (PSRL, {"planner": RandomShooting(horizon=3, candidates=200)}),
-        (PETS, {"planner": CEM(**SMALL, iterations=2, elites=8)}),
-        (PETS, {"planner": MPPI(**SMALL, iterations=2), "propagation": TS1()}),
+        pytest.param(PETS, {"planner": CEM(**SMALL, iterations=2, elites=8)}, marks=pytest.mark.slow),
+        pytest.param(PETS, {"planner": MPPI(**SMALL, iterations=2), "propagation": TS1()}, marks=pytest.mark.slow),
         (PETS, {"propagation": Hallucinated(0.5)}),
-        (PETS, {"propagation": Expectation()}),
+        pytest.param(PETS, {"propagation": Expectation()}, marks=pytest.mark.slow),
     ],
     ids=["psrl", "psrl-shooting", "pets-cem", "pets-mppi-ts1", "pets-hallucinated", "pets-expectation"],
 )
@@ -297,7 +297,7 @@ TINY = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["psrl", "pets"])
+@pytest.mark.parametrize("kind", ["psrl", pytest.param("pets", marks=pytest.mark.slow)])
 def test_twice_as_long_is_resumed_once(kind: str, tmp_path) -> None:
     """From the command line, on a discrete and on a continuous environment, bit for bit."""
     from bayesrl.train import main

@@ -99,6 +99,7 @@ def when(paths: list[Path], act) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path, capsys) -> None:
     words = ["seed=0,1,2", "steps=100000", f"run_dir={tmp_path}"]
     logged = [tmp_path / f"seed={seed}" / "metrics.csv" for seed in (0, 1)]

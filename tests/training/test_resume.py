@@ -112,8 +112,8 @@ def test_whether_it_is_captured_is_chosen_once(
 
     expected = []
 
-    def capture(agent: BayesDQN, *calls: float, say: object) -> tuple[bool, bool]:
-        expected.append(calls)
+    def capture(agent: BayesDQN, updates: float, acts: float, say: object) -> tuple[bool, bool]:
+        expected.append((updates, acts))
         return pays
 
     monkeypatch.setattr(BayesDQN, "capture", capture)

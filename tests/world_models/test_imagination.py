@@ -193,7 +193,7 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "bayes_dqn")) for n in WORDS])
 def test_twice_as_long_is_resumed_once(name: str, tmp_path: Path) -> None:
     """Resumed between two fits, with half of what is imagined still to be written over."""
     small = ["every=70", "updates=5", "branches=10", "horizon=3", "capacity=60", "network.hidden=[8]"]
