@@ -80,11 +80,6 @@ def test_metrics_are_arrays(run) -> None:
     assert run[1].config["posterior"]["_target_"].endswith("Ensemble")
 
 
-def test_a_tag_that_is_not_there_is_answered_with_the_nearest(run) -> None:
-    with pytest.raises(KeyError, match="did you mean eval/mean_reward"):
-        run[1].metrics["eval/mean_rewrd"]
-
-
 def test_metrics_as_a_table(run) -> None:
     pytest.importorskip("pandas")
     table = run[1].to_pandas()

@@ -155,7 +155,7 @@ class Policy:
 
         Raises:
             ValueError: observations that are not of the space or not finite, a mask that is missing or allows nothing,
-                or another number of observations than in the call before.
+                or, for an agent with memory, another number of observations than in the call before.
         """
         decision = self.decide(obs, mask, episode_start)
         return decision.action, decision.uncertainty
@@ -235,7 +235,7 @@ class Policy:
             if not rows.any(-1).all():
                 raise ValueError("got a mask that allows no action, wanted at least one allowed in every row")
             allowed = torch.as_tensor(rows, device=self.device).expand(B, A)
-        if state is not None and state.size != B:
+        if state is not None and state.agent is not None and state.size != B:  # what has no memory may change
             raise ValueError(
                 f"got {B} observations after {state.size}, wanted as many as before: call reset() first, or predict "
                 "with state=None"

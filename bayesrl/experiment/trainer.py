@@ -198,7 +198,7 @@ class Trainer:
 
     def _facts(self) -> dict[str, Any]:
         values = cfg.settings(self._config)
-        out = {"env": str(values["env.id"]).strip("<>")}
+        out: dict[str, Any] = {"env": str(values["env.id"]).strip("<>")}
         for name in ("agent", "posterior"):
             node = self._config[name]
             out[name] = node.what if is_stand_in(node) else values[name]
