@@ -1,9 +1,9 @@
 """Watch a run's agent: `python -m bayesrl.watch run=RUN_DIR [episodes=1] [mode=auto] [draw=mean] [seed=0]`.
 
 Plays episodes and shows, beside the environment, Q of each action as a band over posterior draws, which action is
-taken, and how unsure the agent has been from step to step (the standard deviation of Q over draws). Where actions are
-continuous and each draw has a policy (bayes_ac): what each draw would do, and Q of what is done. Of planners only what
-they do.
+taken, and the standard deviation of Q over draws from step to step. Where actions are continuous and each draw has
+a policy (bayes_ac), it shows what each draw would do, and Q of the action taken. Planners are shown with their actions
+alone.
 
     mode=window     on the screen (pygame: pip install "bayesrl[classic]")
     mode=video      into out=RUN_DIR/watch.mp4 (PyAV: pip install "bayesrl[video]"), or out=FILE.gif (needs nothing)
@@ -47,7 +47,7 @@ def watch(argv: list[str]) -> int:
     """Show episodes from command-line words.
 
     Raises:
-        ConfigError, CheckpointError, EnvError, ScreenError: what is wrong, or missing here.
+        ConfigError, CheckpointError, EnvError, ViewerError: what is wrong, or missing here.
     """
     from bayesrl.deployment.episode import play
     from bayesrl.deployment.frames import Frames
@@ -93,19 +93,19 @@ def watch(argv: list[str]) -> int:
     return 0
 
 
-def shown(screen, frames, moments) -> bool:
-    """Show the moments of an episode one by one; return whether to go on after it."""
+def shown(screen, frames, steps) -> bool:
+    """Show the steps of an episode one by one; return whether to go on after it."""
     history: list = []
-    for moment in moments:
+    for step in steps:
         history[-1:] = [past._replace(picture=None) for past in history[-1:]]  # of the past only numbers are drawn
-        history.append(moment)
+        history.append(step)
         if not screen.show(frames, history):
             return False
     return True
 
 
 def meanings(env) -> list[str]:
-    """Names of the actions, where the environment says them as Atari's do."""
+    """Return the names of the actions, where the environment has them as Atari's do."""
     said = getattr(env.unwrapped, "get_action_meanings", None)
     return [str(name).lower() for name in said()] if callable(said) else []
 

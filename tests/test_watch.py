@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -12,10 +13,10 @@ from PIL import Image
 import bayesrl
 from bayesrl import watch
 from bayesrl.agents.uniform import Uniform
-from bayesrl.deployment.episode import Moment, picture, play
+from bayesrl.deployment.episode import EpisodeStep, picture, play
 from bayesrl.deployment.frames import SHOWN, SIZE, Frames, extent, shown
 from bayesrl.deployment.policy import Policy
-from bayesrl.deployment.viewers import Film, ScreenError, Terminal, Window
+from bayesrl.deployment.viewers import Film, Terminal, ViewerError, Window
 from bayesrl.plotting.canvas import RED
 from support.runs import TINY, train
 
@@ -27,10 +28,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def moment(actions: int = 2, **changes) -> Moment:
+def moment(actions: int = 2, **changes) -> EpisodeStep:
     """Action k has bands k, k + 1, ..., k + 4; the last one is taken, and the draw's Q is k + 2.5."""
     bands = np.arange(5.0)[:, None] + np.arange(actions)
-    return Moment(3, 1.5, None, actions - 1, bands, np.arange(actions) + 2.5, 0.7)._replace(**changes)
+    return EpisodeStep(3, 1.5, None, actions - 1, bands, np.arange(actions) + 2.5, 0.7)._replace(**changes)
 
 
 def test_an_episode_by_hand(run: Path) -> None:
@@ -41,7 +42,7 @@ def test_an_episode_by_hand(run: Path) -> None:
     for m in seen[:-1]:
         action, uncertainty = policy(obs)
         q = policy.agent.forecast(torch.tensor([[int(obs.argmax())]]), torch.Generator().manual_seed(0)).q[:, 0]
-        assert (m.action, m.ret) == (action, ret) and m.unsure == pytest.approx(uncertainty)
+        assert (m.action, m.ret) == (action, ret) and m.uncertainty == pytest.approx(uncertainty)
         np.testing.assert_allclose(m.bands, np.quantile(q.detach(), [0.05, 0.25, 0.5, 0.75, 0.95], 0), rtol=1e-4)
         assert m.picture is not None and m.picture.size == (5, 5)
         assert np.asarray(m.picture).argmin() == obs.argmax()  # the diver is dark
@@ -135,6 +136,35 @@ def test_films(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None
         assert sum(1 for _ in film.decode(video=0)) == 20
 
 
+class NoRender(gym.Env):
+    """Its metadata names a render mode for which it has no method."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.zeros(2, np.float32), 1.0, self.t == 4, False, {}
+
+
+def test_an_environment_without_the_render_method_that_it_names(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "no_render", sys.modules[__name__])
+    train("steps=70", f"run_dir={tmp_path / 'run'}", *TINY, "env.id=no_render:NoRender", "capture=false")
+    capsys.readouterr()
+    assert watch.main([f"run={tmp_path / 'run'}", f"out={tmp_path / 'it.gif'}"]) == 0
+    told = capsys.readouterr()
+    assert "names rgb_array and no render method, wanted both" in told.err and "it.gif" in told.out
+
+
 def test_text_in_a_pipe(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert watch.main([f"run={run}", "mode=terminal", "names=[down,up]"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -170,10 +200,10 @@ def test_no_display_is_told(monkeypatch: pytest.MonkeyPatch, run: Path, capsys: 
     assert watch.main([f"run={run}"]) == 0  # auto: the terminal
     assert "terminated" in capsys.readouterr().out
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(ScreenError, match="classic"):
+    with pytest.raises(ViewerError, match="classic"):
         Window(fps=1)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ScreenError, match=r"gif"):
+    with pytest.raises(ViewerError, match=r"gif"):
         Film(run / "it.mp4", 1)
 
 

@@ -1,4 +1,4 @@
-"""An episode played for somebody who watches: every step with what the posterior thinks of it.
+"""Play an episode for a viewer: every step with the posterior's view of it.
 
 Shapes: n draws, A actions.
 """
@@ -14,23 +14,23 @@ from PIL import Image
 
 from bayesrl.deployment.policy import Decision, Policy
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the bands
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)  # quantiles that the bands are drawn at
 
 
-class Moment(NamedTuple):
-    """One step.
+class EpisodeStep(NamedTuple):
+    """One step of an episode, as a viewer shows it.
 
     Attributes:
-        step: steps before it.
-        ret: sum of rewards before it.
-        picture: of the environment, or None where there is none.
-        action: the number of the action chosen, or the numbers of a continuous one.
+        step: number of steps before it.
+        ret: sum of the rewards before it.
+        picture: image of the environment, or None where there is none.
+        action: number of the chosen action, or the numbers of a continuous one.
         bands: quantiles of Q over draws at LEVELS, [5, A], in return units; where actions are continuous, of the
             chosen one alone, [5, 1]; None for agents without values of actions.
         acting: Q of the function that acts, [A]; None as bands.
-        unsure: standard deviation over draws of Q at the action chosen; NaN for agents without values.
+        uncertainty: standard deviation over draws of Q at the chosen action; NaN for agents without values.
         proposed: quantiles at LEVELS of what each draw's policy would do, [5, A] in [-1, 1], where continuous; or None.
-        ended: "terminated" or "truncated" in what is seen after the last step, which chooses nothing more.
+        ended: how the episode ended, in the step after the last one, which chooses no action; empty before.
     """
 
     step: int
@@ -39,45 +39,45 @@ class Moment(NamedTuple):
     action: Any
     bands: np.ndarray | None
     acting: np.ndarray | None
-    unsure: float
+    uncertainty: float
     proposed: np.ndarray | None = None
     ended: str = ""
 
     @property
     def taken(self) -> int:
-        """The column of `bands` that is the chosen action's."""
+        """Return the column of `bands` that belongs to the chosen action."""
         return self.action if isinstance(self.action, int) else 0
 
 
-def play(policy: Policy, env: gym.Env, seed: int, limit: int) -> Iterator[Moment]:
-    """The moments of one episode, at most `limit` steps of it."""
+def play(policy: Policy, env: gym.Env, seed: int, limit: int) -> Iterator[EpisodeStep]:
+    """Yield the steps of one episode, at most `limit` of them, and its end."""
     policy.reset()
     obs, info = env.reset(seed=seed)
     ret, ended = 0.0, f"cut after {limit} steps"
     for step in range(limit):
         decision = policy.decide(obs, info["action_mask"] if policy.spec.masked else None)
-        moment = _moment(step, ret, picture(env, obs), decision)
-        yield moment
+        episode_step = _episode_step(step, ret, picture(env, obs), decision)
+        yield episode_step
         obs, reward, terminated, truncated, info = env.step(decision.action)
         ret += float(reward)
         if terminated or truncated:
             ended = "terminated" if terminated else "truncated"
             break
-    yield moment._replace(step=step + 1, ret=ret, picture=picture(env, obs), ended=ended)
+    yield episode_step._replace(step=step + 1, ret=ret, picture=picture(env, obs), ended=ended)
 
 
-def _moment(step: int, ret: float, seen: Image.Image | None, decision: Decision) -> Moment:
+def _episode_step(step: int, ret: float, image: Image.Image | None, decision: Decision) -> EpisodeStep:
     choice, q = decision.choice.tolist(), decision.q
     if q is None:
-        return Moment(step, ret, seen, choice, None, None, decision.uncertainty)
+        return EpisodeStep(step, ret, image, choice, None, None, decision.uncertainty)
     if isinstance(choice, int):
         bands = np.quantile(q, LEVELS, axis=0)
-        return Moment(step, ret, seen, choice, bands, decision.q_acting, decision.uncertainty)
+        return EpisodeStep(step, ret, image, choice, bands, decision.q_acting, decision.uncertainty)
     if decision.proposals is None:
-        return Moment(step, ret, seen, choice, None, None, decision.uncertainty)
+        return EpisodeStep(step, ret, image, choice, None, None, decision.uncertainty)
     value, proposed = q.astype(np.float64), np.quantile(decision.proposals, LEVELS, axis=0)
-    return Moment(
-        step, ret, seen, choice, np.quantile(value, LEVELS, axis=0), value.mean(0), float(value.std()), proposed
+    return EpisodeStep(
+        step, ret, image, choice, np.quantile(value, LEVELS, axis=0), value.mean(0), float(value.std()), proposed
     )
 
 

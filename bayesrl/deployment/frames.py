@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from bayesrl.deployment.episode import Moment
+from bayesrl.deployment.episode import EpisodeStep
 from bayesrl.plotting.canvas import BLUE, FADED, FAINT, INK, RED, Scale, axis
 from bayesrl.plotting.raster import Canvas, Panel
 
@@ -22,7 +22,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class Frames:
-    """Draws the newest moment of an episode, with what came before it.
+    """Draws the newest step of an episode, with the steps before it.
 
     Arguments:
         title: names the environment.
@@ -40,20 +40,20 @@ class Frames:
             return ", ".join(f"{x:.2f}" for x in action)
         return self.names[action] if self.names else f"action {action}"
 
-    def part(self, i: int, moment: Moment) -> str:
+    def part(self, i: int, step: EpisodeStep) -> str:
         """The name of the i-th number of a continuous action."""
         if i < len(self.names):
             return self.names[i]
-        return "action" if len(moment.action) == 1 else f"action {i}"
+        return "action" if len(step.action) == 1 else f"action {i}"
 
-    def headline(self, moment: Moment) -> str:
+    def headline(self, step: EpisodeStep) -> str:
         """Where the episode is."""
-        ended = f", {moment.ended}" if moment.ended else ""
-        return f"{self.title}   step {moment.step}   return {moment.ret:.4g}{ended}"
+        ended = f", {step.ended}" if step.ended else ""
+        return f"{self.title}   step {step.step}   return {step.ret:.4g}{ended}"
 
     # --- frames ----------------------------------------------------------------------------------------------------
 
-    def frame(self, history: Sequence[Moment]) -> Image.Image:
+    def frame(self, history: Sequence[EpisodeStep]) -> Image.Image:
         """The newest of the moments, a picture of SIZE."""
         now, canvas = history[-1], Canvas(*SIZE)
         canvas.text(20, 32, self.headline(now), 18)
@@ -70,7 +70,7 @@ class Frames:
             self._course(canvas, history)
         return canvas.picture()
 
-    def _actions(self, canvas: Canvas, history: Sequence[Moment]) -> None:
+    def _actions(self, canvas: Canvas, history: Sequence[EpisodeStep]) -> None:
         """A row for each action: bands over draws, their median and the draw that acts."""
         now, (low, high) = history[-1], extent(history)
         assert now.bands is not None and now.acting is not None
@@ -103,7 +103,7 @@ class Frames:
             canvas.dot(right - 76, 62, RED, 5)
             canvas.text(right, 66, "the draw's Q", 12, "rs")
 
-    def _policies(self, canvas: Canvas, now: Moment) -> None:
+    def _policies(self, canvas: Canvas, now: EpisodeStep) -> None:
         """A row for each number of a continuous action: bands over the draws' policies, and what is done."""
         assert now.proposed is not None
         left, top, right = 590, 98, 940
@@ -123,23 +123,23 @@ class Frames:
             canvas.dot(across(now.action[i]), middle, RED, 5)
             canvas.text(left - 12, middle, self.part(i, now), 13, "rm")
 
-    def _course(self, canvas: Canvas, history: Sequence[Moment]) -> None:
+    def _course(self, canvas: Canvas, history: Sequence[EpisodeStep]) -> None:
         """Draw the values of the actions taken, from the episode's first step to now."""
         taken = [m for m in history if m.bands is not None and not m.ended]
         x = [m.step for m in taken]
         p05, p50, p95 = ([float(m.bands[i, m.taken]) for m in taken if m.bands is not None] for i in (0, 2, 4))
-        end, std = (0.0, max(20.0, x[-1])), [m.unsure for m in taken]
+        end, std = (0.0, max(20.0, x[-1])), [m.uncertainty for m in taken]
         panel = Panel(canvas, (590, 318, 940, 398), end, extent(history), "Q of the action taken, return units")
         panel.band(x, p05, p95)
         panel.line(x, p50, BLUE)
         panel.key(("median", BLUE), ("90 % of draws", FAINT))
-        title = "how unsure: standard deviation over draws"
+        title = "uncertainty: standard deviation of Q over draws"
         below = Panel(canvas, (590, 432, 940, 492), end, (0, max(std) or 1.0), title, "step")
         below.line(x, std, RED)
 
     # --- text ------------------------------------------------------------------------------------------------------
 
-    def text(self, history: Sequence[Moment], width: int = 80) -> str:
+    def text(self, history: Sequence[EpisodeStep], width: int = 80) -> str:
         """The newest of the moments in `width` columns of characters."""
         now = history[-1]
         lines = [self.headline(now), f"acts: {self.acts}", ""]
@@ -151,7 +151,7 @@ class Frames:
                 f"  {self.part(i, now)}: draws would do {p[2]:.2f} [{p[0]:.2f}, {p[4]:.2f}]"
                 for i, p in enumerate(now.proposed.T)
             ]
-            return "\n".join([*lines, "", *self._unsure(history, width)])
+            return "\n".join([*lines, "", *self._uncertainty(history, width)])
         rows, (low, high) = shown(now), extent(history)
         label = max(len(self.name(action)) for action in rows)
         columns = max(10, width - label - 30)
@@ -168,37 +168,37 @@ class Frames:
             lines.append(f"{mark} {self.name(action):{label}} |{''.join(bar)}|{numbers}")
         key = "░ 90 % of draws  ▒ 50 %  █ median"
         lines += ["", f"{key}  o the draw that acts" if self.draws else key]
-        return "\n".join([*lines, "", *self._unsure(history, width)])
+        return "\n".join([*lines, "", *self._uncertainty(history, width)])
 
-    def _unsure(self, history: Sequence[Moment], width: int) -> list[str]:
-        std = [m.unsure for m in history if not m.ended][-(width - 2) :]
+    def _uncertainty(self, history: Sequence[EpisodeStep], width: int) -> list[str]:
+        std = [m.uncertainty for m in history if not m.ended][-(width - 2) :]
         most = max(std) or 1.0
         spark = "".join(BLOCKS[min(7, int(8 * each / most))] for each in std)
-        return [f"standard deviation of Q over draws: {history[-1].unsure:.4g}", spark]
+        return [f"standard deviation of Q over draws: {history[-1].uncertainty:.4g}", spark]
 
-    def line(self, moment: Moment) -> str:
-        """A moment in one line, for files and pipes."""
-        if moment.ended:
-            return self.headline(moment)
-        known = "" if math.isnan(moment.unsure) else f"   Q {self._taken(moment)}   sd {moment.unsure:.4g}"
-        return f"step {moment.step:4}   return {moment.ret:8.4g}   {self.name(moment.action)}{known}"
+    def line(self, step: EpisodeStep) -> str:
+        """Return a step as one line of text, for files and pipes."""
+        if step.ended:
+            return self.headline(step)
+        known = "" if math.isnan(step.uncertainty) else f"   Q {self._taken(step)}   sd {step.uncertainty:.4g}"
+        return f"step {step.step:4}   return {step.ret:8.4g}   {self.name(step.action)}{known}"
 
-    def _taken(self, moment: Moment) -> str:
-        assert moment.bands is not None
-        low, _, middle, _, high = (float(q) for q in moment.bands[:, moment.taken])
+    def _taken(self, step: EpisodeStep) -> str:
+        assert step.bands is not None
+        low, _, middle, _, high = (float(q) for q in step.bands[:, step.taken])
         return f"{middle:.4g} [{low:.4g}, {high:.4g}]"
 
 
-def shown(moment: Moment) -> list[int]:
+def shown(step: EpisodeStep) -> list[int]:
     """The actions that are shown: all, or the SHOWN best by median and the one chosen, in their order."""
-    assert moment.bands is not None
-    best = moment.bands[2].argsort()[::-1][:SHOWN].tolist()
-    if moment.action not in best:
-        best[-1] = moment.action
+    assert step.bands is not None
+    best = step.bands[2].argsort()[::-1][:SHOWN].tolist()
+    if step.action not in best:
+        best[-1] = step.action
     return sorted(best)
 
 
-def extent(history: Sequence[Moment]) -> tuple[float, float]:
+def extent(history: Sequence[EpisodeStep]) -> tuple[float, float]:
     """Least and greatest of the bands so far, and of what acts."""
     low = min(float(min(m.bands[0].min(), m.acting.min())) for m in history if m.bands is not None)  # type: ignore[union-attr]
     high = max(float(max(m.bands[-1].max(), m.acting.max())) for m in history if m.bands is not None)  # type: ignore[union-attr]

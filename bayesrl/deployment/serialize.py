@@ -3,7 +3,7 @@
     obs [B, *shape]  ->  action [B], q [B, A]              the posterior mean
                      ->  action [K, B], q [K, B, A]        K draws, each a function of its own
 
-Normalization is part of it. What goes in is laid out as `bayesrl.envs.flatten` does it; a recurrent agent takes windows
+Normalization is part of it. Inputs are laid out as `bayesrl.envs.flatten` does it; a recurrent agent takes windows
 [B, W, 1 + prod(shape)], and one with masks takes mask [B, A] bool too. Shapes: B observations, A actions, K draws.
 """
 
@@ -60,7 +60,7 @@ class Greedy(nn.Module):
         self.register_buffer("z", z)
 
     def forward(self, obs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """obs [B, *], mask [B, A] or None -> action and q."""
+        """Return actions and Q at observations [B, *], with masks [B, A] where the environments give them."""
         x = self.normalizer.obs(obs)
         if self.z is None:
             q = self.posterior.mean(x)
@@ -84,7 +84,7 @@ class Check(NamedTuple):
 
 
 def decision(agent: Agent, spec: EnvSpec, draws: int = 0, seed: int = 0) -> Greedy:
-    """The part of an agent that decides.
+    """Return the part of an agent that decides.
 
     Raises:
         ExportError: an agent that is no function from observations to Q.
@@ -102,27 +102,27 @@ def write(agent: Agent, spec: EnvSpec, path: Path, form: str, draws: int = 0, se
 
     Arguments:
         form: "onnx" or "torch".
-        draws, seed: as `Greedy` has them.
+        draws, seed: those of `Greedy`.
 
     Raises:
         ExportError: which part cannot be written, and why; or that the file decides otherwise.
     """
     model = decision(agent, spec, draws, seed)
     obs = examples(spec, model.normalizer, model.posterior.history, CHECKED)
-    given = (obs, _masks(spec)) if spec.masked else (obs,)
+    inputs = (obs, _masks(spec)) if spec.masked else (obs,)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         try:
             with quiet():
-                FORMS[form][0](model, given, part)
+                FORMS[form][0](model, inputs, part)
         except Exception as error:
             name, cause = blame(model, obs, form) or (f"the posterior {type(model.posterior).__name__}", error)
             raise ExportError(
                 f"got {name}, which cannot be written as {form} ({type(cause).__name__}: {_first(cause)}), wanted "
                 "plain tensor operations: choose another, or take the policy along with bayesrl.load"
             ) from error
-        check = compared(model, FORMS[form][1](part), given)
+        check = compared(model, FORMS[form][1](part), inputs)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ def write(agent: Agent, spec: EnvSpec, path: Path, form: str, draws: int = 0, se
 
 
 def examples(spec: EnvSpec, normalizer: Normalizer, history: int, count: int) -> Tensor:
-    """Random observations [count, *], of the mean and spread that were seen in training."""
+    """Return random observations [count, *] with the means and standard deviations of training."""
     generator, shape = Generator().manual_seed(0), (count, *spec.shape)
     if spec.dtype == torch.uint8:
         obs = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -144,18 +144,18 @@ def examples(spec: EnvSpec, normalizer: Normalizer, history: int, count: int) ->
     return torch.cat([torch.ones_like(rows[..., :1]), rows], -1)
 
 
-def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], given: tuple[Tensor, ...]) -> Check:
+def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...]) -> Check:
     """Compare a file's answers with the model's, on all observations at once and on a single one.
 
     Raises:
         ExportError: another action, where the values are not equal to rounding.
     """
     with torch.no_grad():
-        action, q = model(*given)
-    found, values = run(*given)
-    alone, _ = run(*(tensor[:1] for tensor in given))
+        action, q = model(*inputs)
+    found, values = run(*inputs)
+    alone, _ = run(*(tensor[:1] for tensor in inputs))
     error, unit = float((values - q).abs().max()), float(q.abs().max()) or 1.0
-    two = q.masked_fill(~given[1], -torch.inf) if len(given) > 1 else q
+    two = q.masked_fill(~inputs[1], -torch.inf) if len(inputs) > 1 else q
     best = two.topk(min(2, q.shape[-1]), -1).values
     clear = best[..., 0] - best[..., -1] > 1e-4 * unit
     wrong = int(((found != action) & clear).sum())
@@ -164,7 +164,7 @@ def compared(model: Greedy, run: Callable[..., tuple[Tensor, Tensor]], given: tu
             f"got a file that acts otherwise at {wrong} of {action.numel()} observations (Q differs by up to "
             f"{error:.3g}), wanted the same: nothing was written"
         )
-    return Check(len(given[0]), error)
+    return Check(len(inputs[0]), error)
 
 
 def blame(model: Greedy, obs: Tensor, form: str) -> tuple[str, Exception] | None:
@@ -174,10 +174,10 @@ def blame(model: Greedy, obs: Tensor, form: str) -> tuple[str, Exception] | None
         network = model.posterior.network
         theta = network.init()
         parts["the network"] = (lambda x: network.one(theta, x), model.normalizer.obs(obs))
-    for name, (function, given) in parts.items():
+    for name, (function, inputs) in parts.items():
         try:
             with quiet():
-                FORMS[form][0](Part(function), (given,), io.BytesIO())
+                FORMS[form][0](Part(function), (inputs,), io.BytesIO())
         except Exception as error:
             return name, error
     return None
@@ -197,24 +197,24 @@ class Part(nn.Module):
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 
-def _program(model: nn.Module, given: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+def _program(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
-        return torch.export.export(model, given, dynamic_shapes=tuple({0: batch} for _ in given), strict=False)
+        return torch.export.export(model, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
 
 
-def _write_torch(model: nn.Module, given: tuple[Tensor, ...], place: Path | io.BytesIO) -> None:
-    torch.export.save(_program(model, given), place)
+def _write_torch(model: nn.Module, inputs: tuple[Tensor, ...], place: Path | io.BytesIO) -> None:
+    torch.export.save(_program(model, inputs), place)
 
 
 def _read_torch(path: Path) -> Callable:
     return torch.export.load(path).module()
 
 
-def _write_onnx(model: nn.Module, given: tuple[Tensor, ...], place: Path | io.BytesIO) -> None:
+def _write_onnx(model: nn.Module, inputs: tuple[Tensor, ...], place: Path | io.BytesIO) -> None:
     program = torch.onnx.export(
-        _program(model, given),
-        input_names=["obs", "mask"][: len(given)],
+        _program(model, inputs),
+        input_names=["obs", "mask"][: len(inputs)],
         output_names=["action", "q"],
         dynamo=True,
         verbose=False,
@@ -230,8 +230,8 @@ def _read_onnx(path: Path) -> Callable:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 
-    def run(*given: Tensor) -> tuple[Tensor, ...]:
-        fed = {name: tensor.numpy() for name, tensor in zip(names, given, strict=True)}
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        fed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
         return tuple(torch.from_numpy(array) for array in session.run(None, fed))
 
     return run
@@ -247,7 +247,7 @@ FORMS: dict[str, tuple[Callable, Callable]] = {
 
 
 def _masks(spec: EnvSpec) -> Tensor:
-    """Random masks that allow an action at least, [CHECKED, A]."""
+    """Return random masks that allow at least one action, [CHECKED, A]."""
     mask = torch.rand(CHECKED, spec.actions, generator=Generator().manual_seed(1)) < 0.5
     mask[torch.arange(CHECKED), torch.arange(CHECKED) % spec.actions] = True
     return mask
@@ -255,7 +255,7 @@ def _masks(spec: EnvSpec) -> Tensor:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what exporters say of themselves."""
+    """Silence the messages of exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -267,5 +267,5 @@ def quiet() -> Iterator[None]:
 
 
 def _first(error: Exception) -> str:
-    """The first line of an error that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")[:200]
+    """Return the first line of an error's message that is not empty."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason inputs")[:200]

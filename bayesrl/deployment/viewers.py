@@ -1,4 +1,4 @@
-"""Where an episode is shown: a window, a film, a terminal. Each takes moments one by one, as they are played."""
+"""Viewers of an episode: a window, a video file, a terminal. Each takes the steps one by one, as they are played."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayesrl.deployment.episode import Moment
+from bayesrl.deployment.episode import EpisodeStep
 from bayesrl.deployment.frames import SIZE, Frames
 
 
-class ScreenError(ValueError):
-    """A place to show an episode that there is not here; says what to do instead."""
+class ViewerError(ValueError):
+    """A viewer is not available on this machine; the message says what to use instead."""
 
 
 INSTEAD = "mode=video to write a file, or mode=terminal, which works over ssh"
@@ -31,29 +31,29 @@ class Window:
         linger: seconds that the last frame of an episode stays.
 
     Raises:
-        ScreenError: there is no screen, or no pygame.
+        ViewerError: there is no screen, or no pygame.
     """
 
     def __init__(self, fps: float, linger: float = 2.0) -> None:
         try:
             import pygame
         except ImportError as error:
-            raise ScreenError(
+            raise ViewerError(
                 f'got mode=window without pygame, wanted it: pip install "bayesrl[classic]", or {INSTEAD}'
             ) from error
         if not has_display():
-            raise ScreenError(f"got mode=window on a machine without a display, wanted one: {INSTEAD}")
+            raise ViewerError(f"got mode=window on a machine without a display, wanted one: {INSTEAD}")
         self.pygame, self.fps, self.linger = pygame, fps, linger
         try:
             pygame.display.init()
             self.surface = pygame.display.set_mode(SIZE)
         except pygame.error as error:
-            raise ScreenError(f"got '{error}' opening a window, wanted a display: {INSTEAD}") from error
+            raise ViewerError(f"got '{error}' opening a window, wanted a display: {INSTEAD}") from error
         pygame.display.set_caption("bayesrl.watch")
         self.clock = pygame.time.Clock()
 
-    def show(self, frames: Frames, history: Sequence[Moment]) -> bool:
-        """Show the newest moment; whether to go on."""
+    def show(self, frames: Frames, history: Sequence[EpisodeStep]) -> bool:
+        """Show the newest step; return whether to go on."""
         picture = frames.frame(history)
         self.surface.blit(self.pygame.image.frombytes(picture.tobytes(), SIZE, "RGB"), (0, 0))
         self.pygame.display.flip()
@@ -66,7 +66,7 @@ class Window:
         return False
 
     def close(self) -> str:
-        """Let go of it; what to tell."""
+        """Close the window; return a line for the user, here none."""
         self.pygame.display.quit()
         return ""
 
@@ -75,14 +75,14 @@ class Terminal:
     """Text, drawn over itself on a terminal; a line for each step where the output is a file or a pipe.
 
     Arguments:
-        fps: moments a second on a terminal.
+        fps: steps a second on a terminal.
     """
 
     def __init__(self, fps: float) -> None:
         self.fps, self.live = fps, sys.stdout.isatty()
 
-    def show(self, frames: Frames, history: Sequence[Moment]) -> bool:
-        """Show the newest moment; always goes on."""
+    def show(self, frames: Frames, history: Sequence[EpisodeStep]) -> bool:
+        """Show the newest step; return True, to go on."""
         if self.live:
             text = frames.text(history, shutil.get_terminal_size().columns)
             print(f"\x1b[H\x1b[J{legible(text)}", flush=True)
@@ -92,7 +92,7 @@ class Terminal:
         return True
 
     def close(self) -> str:
-        """Nothing to let go of."""
+        """Return a line for the user, here none."""
         return ""
 
 
@@ -104,12 +104,12 @@ class Film:
         fps: frames a second.
 
     Raises:
-        ScreenError: another ending, or .mp4 without PyAV.
+        ViewerError: another ending, or .mp4 without PyAV.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix not in (".mp4", ".gif"):
-            raise ScreenError(f"got out={path}, wanted a file that ends in .mp4 or .gif")
+            raise ViewerError(f"got out={path}, wanted a file that ends in .mp4 or .gif")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.part = path, path.with_name(f".{path.stem}.part{path.suffix}")
         self.fps, self.pictures = fps, list[Image.Image]()
@@ -118,7 +118,7 @@ class Film:
             try:
                 import av
             except ImportError as error:
-                raise ScreenError(
+                raise ViewerError(
                     'got a film in .mp4 without PyAV, wanted it: pip install "bayesrl[video]", or out=FILE.gif, which '
                     "needs nothing"
                 ) from error
@@ -126,8 +126,8 @@ class Film:
             self.stream = self.container.add_stream("libx264", Fraction(fps).limit_denominator(1000))
             self.stream.width, self.stream.height, self.stream.pix_fmt = *SIZE, "yuv420p"
 
-    def show(self, frames: Frames, history: Sequence[Moment]) -> bool:
-        """Add the newest moment; an episode's last one stays for a second."""
+    def show(self, frames: Frames, history: Sequence[EpisodeStep]) -> bool:
+        """Add the newest step, the last one of an episode for a second; return True, to go on."""
         picture = frames.frame(history)
         for _ in range(max(1, round(self.fps)) if history[-1].ended else 1):
             if self.container is None:
@@ -137,7 +137,7 @@ class Film:
         return True
 
     def close(self) -> str:
-        """Put the file in its place; says where it is."""
+        """Move the finished file to its path; return a line that names it."""
         if self.container is None:
             first, *rest = self.pictures
             first.save(self.part, "GIF", save_all=True, append_images=rest, duration=round(1000 / self.fps), loop=0)
@@ -149,14 +149,14 @@ class Film:
 
 
 def has_display() -> bool:
-    """Whether a window can be opened: always asked on Linux, taken for granted elsewhere."""
+    """Return whether a window can be opened; outside Linux the answer is always True."""
     if not sys.platform.startswith("linux") or os.environ.get("SDL_VIDEODRIVER"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def legible(text: str) -> str:
-    """Without the characters that the output has not."""
+    """Return the text with ASCII in place of block characters that the output cannot encode."""
     encoding = sys.stdout.encoding or "ascii"
     try:
         text.encode(encoding)

@@ -118,7 +118,7 @@ def find_device(name: str) -> torch.device:
 
 
 def watched(config: DictConfig, pictures: bool) -> gym.Env:
-    """One environment of a configuration, which gives pictures of itself where it can and they are wanted."""
+    """Return one environment of a configuration, which renders images where it can and they are wanted."""
     build = partial(single, environment(config), imports=list(config.env.imports))
     kwargs = plain(config.env.kwargs)
     env = build(kwargs=kwargs)
@@ -131,6 +131,13 @@ def watched(config: DictConfig, pictures: bool) -> gym.Env:
         env.render()
     except (EnvError, DependencyNotInstalled) as error:
         warn(f"no pictures of {config.env.id}: {error}")
+        return build(kwargs=kwargs)
+    except NotImplementedError:
+        warn(
+            f"no pictures of {config.env.id}: got metadata that names rgb_array and no render method, wanted both: "
+            "define render, or take rgb_array out of the metadata"
+        )
+        env.close()
         return build(kwargs=kwargs)
     return env
 
