@@ -41,7 +41,8 @@ def usage() -> str:
         text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
         about = (ast.get_docstring(ast.parse(text)) or "").partition(":")[0]
         lines.append(f"    {name:10}{about}")
-    return "\n".join([*lines, "", "Options", "    --help    after a command: of it", "    --version"])
+    options = ["    --help    what there is; after a command, what it takes", "    --version"]
+    return "\n".join([*lines, "", "Options", *options])
 
 
 if __name__ == "__main__":

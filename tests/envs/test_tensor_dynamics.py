@@ -123,7 +123,7 @@ def test_river_swim_flows_as_the_host_s():
 
 
 def test_normal_numbers_are_normal():
-    """Of 100,000 uniform ones: four standard deviations of mean, variance and fourth moment; 0 is finite."""
+    """100,000 uniform numbers: four standard deviations of mean, variance and fourth moment; 0 is finite."""
     x = normal(torch.rand(100_000, generator=torch.Generator().manual_seed(0)))
     assert abs(x.mean()) < 4 * 0.0032 and abs(x.var() - 1) < 4 * 0.0045 and abs((x**4).mean() - 3) < 4 * 0.031
     assert normal(torch.zeros(1)).isfinite().all()
